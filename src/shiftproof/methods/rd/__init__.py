@@ -1,0 +1,38 @@
+"""Reverse distillation (Deng & Li, CVPR 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from shiftproof.methods.base import NORMAL, Features, Method, MethodConfig
+from shiftproof.methods.losses import distillation_loss
+from shiftproof.networks.student import Student, plan_student
+from shiftproof.networks.teacher import Teacher
+
+
+class Rd(Method):
+    """Teacher and student; the student rebuilds the teacher's features through a one-class bottleneck."""
+
+    def __init__(self, teacher: Teacher, config: MethodConfig):
+        super().__init__(teacher, config)
+        self.student = Student(plan_student(teacher.info.name, teacher.info.channels, config.student))
+
+    def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
+        """One term, "distill"."""
+        normal = features[NORMAL]
+        return {"distill": self._distill(normal, self.rebuild(normal))}
+
+    def trained_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
+        """One group: the student."""
+        return [{"params": list(self.student.parameters()), "lr": learning_rate}]
+
+    def rebuild(self, features: Features) -> Features:
+        """The student reads the teacher's features as they are."""
+        return self.student(features)
+
+    def _distill(self, teacher: Features, student: Features) -> Tensor:
+        return distillation_loss(teacher, student, self.config.distillation, self.config.hard_fraction)

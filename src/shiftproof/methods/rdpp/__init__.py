@@ -1,0 +1,71 @@
+"""RD++: reverse distillation with projection layers and pseudo-anomalies (Tien et al., CVPR 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from shiftproof.methods.base import NORMAL, Features, MethodConfig
+from shiftproof.methods.losses import contrast_loss, reconstruct_loss, ssot_loss
+from shiftproof.methods.rd import Rd
+from shiftproof.networks.projection import Projection
+from shiftproof.networks.teacher import Teacher
+from shiftproof.synthesis.pseudo_anomaly import add_pseudo_anomalies
+
+NOISY = "noisy"  # the view with a pseudo-anomaly
+# The paper's learning rates: 1e-3 for the projection, 5e-3 for the rest.
+PROJECTION_RATE = 1e-3 / 5e-3
+
+
+@dataclass(frozen=True)
+class RdppConfig(MethodConfig):
+    """Settings of RD++; the weights are the paper's."""
+
+    projection_weight: float = 0.2  # of the projection's losses beside the distillation's
+    reconstruct_weight: float = 0.01  # of Reconstruct beside SSOT
+    contrast_weight: float = 0.1  # of Contrast beside SSOT
+    ssot: str = "pairwise"  # "pairwise", "published" (zero by construction) or "off"
+    ssot_points: int = 64  # positions of a map in the optimal transport, at most
+
+
+class Rdpp(Rd):
+    """RD with a projection between teacher and student, trained on a normal and a pseudo-anomalous view."""
+
+    Config = RdppConfig
+    config: RdppConfig
+
+    def __init__(self, teacher: Teacher, config: RdppConfig):
+        super().__init__(teacher, config)
+        self.projection = Projection(teacher.info.channels)
+
+    def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
+        """The images, each with a rectangle of simplex noise."""
+        return {NOISY: add_pseudo_anomalies(images, random)}
+
+    def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
+        """Distillation plus the three terms of the projection, weighted as in the paper."""
+        config = self.config
+        normal, noisy = features[NORMAL], features[NOISY]
+        projected, projected_noisy = self.projection(normal), self.projection(noisy)
+        share = config.projection_weight / (1 + config.reconstruct_weight + config.contrast_weight)
+        return {
+            "distill": self._distill(normal, self.student(projected)),
+            "ssot": share * ssot_loss(projected, random, config.ssot, config.ssot_points),
+            "reconstruct": share * config.reconstruct_weight * reconstruct_loss(projected_noisy, projected),
+            "contrast": share * config.contrast_weight * contrast_loss(noisy, projected),
+        }
+
+    def trained_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Two groups: the student, and the projection at a fifth of its rate."""
+        return [
+            *super().trained_parameters(learning_rate),
+            {"params": list(self.projection.parameters()), "lr": learning_rate * PROJECTION_RATE},
+        ]
+
+    def rebuild(self, features: Features) -> Features:
+        """The student reads projected features."""
+        return self.student(self.projection(features))

