@@ -1,0 +1,30 @@
+"""What is kept on disk: the model folder, its hashes, and the versions that it was made with."""
+
+from shiftproof.artefact.model_folder import (
+    FORMAT_VERSION,
+    MANIFEST,
+    TRAINING,
+    WEIGHTS,
+    load_manifest,
+    load_weights,
+    save_model,
+    sha256_file,
+    write_json_atomic,
+    write_text_atomic,
+)
+from shiftproof.artefact.versions import environment, package_version
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "TRAINING",
+    "WEIGHTS",
+    "environment",
+    "load_manifest",
+    "load_weights",
+    "package_version",
+    "save_model",
+    "sha256_file",
+    "write_json_atomic",
+    "write_text_atomic",
+]

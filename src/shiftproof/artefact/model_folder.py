@@ -1,0 +1,236 @@
+"""A model is a folder: ``model.json`` says what it is and hashes the rest, ``weights.safetensors`` holds its tensors.
+
+Nothing in it is a pickle, so opening a model runs no code. It appears in one step and whole, or not at all, and damage
+to it is refused before anything is computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from shiftproof.artefact.versions import package_version
+from shiftproof.errors import ModelError, ShiftproofError
+
+FORMAT_VERSION = 1
+MANIFEST = "model.json"
+WEIGHTS = "weights.safetensors"
+TRAINING = "training"  # what an unfinished training keeps inside the folder, for --resume
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal. OSError passes through."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) so that a reader sees the old one or the new one, never half of it.
+
+    Parent folders are made. Lone surrogates (bytes of a file name that are no Unicode) are escaped, as JSON reads back.
+
+    Raises:
+        ShiftproofError: the disk is full, the folder cannot be written.
+    """
+    path = Path(path)
+    beside = _beside(path, "tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_bytes(beside, text.encode("utf-8", "backslashreplace"))
+        beside.replace(path)
+    except OSError as error:
+        raise ShiftproofError(_cannot_write(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):  # gone after the rename, or never made
+            beside.unlink()
+
+
+def write_json_atomic(path: Path, obj: Any) -> None:
+    """Write JSON as :func:`write_text_atomic` does: floats in full, ValueError on NaN and infinity."""
+    write_text_atomic(path, _json_text(obj))
+
+
+def save_model(
+    folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, overwrite: bool = False
+) -> None:
+    """Write a model folder beside its place and rename it there in one step.
+
+    Args:
+        folder: where the model shall be; parent folders are made.
+        manifest: what ``model.json`` shall hold (JSON values). Added to it: ``format``, ``shiftproof`` (version),
+            ``files`` ({name: {"sha256", "bytes"}}) and ``manifest_sha256`` (over the canonical JSON of all the rest).
+        tensors: name -> array, any shape, of a dtype that safetensors knows.
+        overwrite: replace a model or an unfinished training that is there, with everything in it. A folder that is
+            neither is never replaced. The old one is moved aside first, so a crash loses neither.
+
+    Raises:
+        ModelError: the folder exists, the disk is full, the place cannot be written. What was there is still there.
+    """
+    folder = Path(folder)
+    place = folder.resolve()  # a link keeps pointing at its model; "." gets a name
+    beside = _beside(place, "tmp")
+    try:
+        _refuse_occupied(folder, place, overwrite)
+        beside.mkdir(parents=True)
+        weights = safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in tensors.items()})
+        _write_bytes(beside / WEIGHTS, weights)
+        content = {
+            **manifest,
+            "format": FORMAT_VERSION,
+            "shiftproof": package_version("shiftproof"),
+            "files": {WEIGHTS: {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}},
+        }
+        signed = {**content, "manifest_sha256": _manifest_sha256(content)}
+        _write_bytes(beside / MANIFEST, _json_text(signed).encode("utf-8", "backslashreplace"))
+        _move_into_place(beside, place)
+    except OSError as error:
+        raise ModelError(_cannot_write(folder, error)) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def load_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
+    """Read ``model.json`` and check the folder against it.
+
+    Args:
+        folder: a folder that :func:`save_model` wrote.
+        verify: hash every listed file too. Without it only presence and sizes are checked, and the manifest itself.
+
+    Raises:
+        ModelError: no model there, not JSON, written by a newer shiftproof, a file missing or changed (it is named).
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelError(_no_model(folder)) from error
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}; make it readable") from error
+    except UnicodeDecodeError as error:
+        raise _damaged(path, "it is not UTF-8 text") from error
+    try:
+        manifest = json.loads(text)
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+            raise ModelError(
+                f'{path} has no "format" number, so it is no shiftproof model; train one, or check the path'
+            )
+        if manifest["format"] > FORMAT_VERSION:
+            raise ModelError(
+                f"{folder} was written by a newer shiftproof (format {manifest['format']}, this one reads "
+                f"{FORMAT_VERSION}): pip install -U shiftproof"
+            )
+        signature = manifest.pop("manifest_sha256", None)
+        intact = signature == _manifest_sha256(manifest)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "it is not JSON") from error
+    if not intact:
+        raise _damaged(path, "its content does not match its own hash")
+    for name, listed in manifest["files"].items():
+        _check_file(folder / name, listed, verify)
+    return manifest
+
+
+def load_weights(folder: Path) -> dict[str, np.ndarray]:
+    """The tensors of a model folder; call :func:`load_manifest` first: it checks that they are the ones saved.
+
+    Raises:
+        ModelError: the file is missing or no safetensors file.
+    """
+    path = Path(folder) / WEIGHTS
+    try:
+        return safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _damaged(path, "it cannot be read as safetensors") from error
+
+
+def _refuse_occupied(folder: Path, place: Path, overwrite: bool) -> None:
+    if not place.exists():
+        return
+    if not overwrite:
+        raise ModelError(f"{folder} exists; --overwrite replaces it, --resume continues it")
+    if not place.is_dir():
+        raise ModelError(f"{folder} is a file, expected a model folder to replace; choose another name")
+    # --overwrite with a mistyped path must not delete somebody's images.
+    if not any((place / name).exists() for name in (MANIFEST, TRAINING)) and any(place.iterdir()):
+        raise ModelError(f"{folder} holds other things than a model, so it is not replaced; choose another name")
+
+
+def _move_into_place(beside: Path, place: Path) -> None:
+    """Rename a finished folder to its place; what is there moves aside and goes only when the new one stands."""
+    if not place.exists():
+        beside.rename(place)
+        return
+    aside = _beside(place, "old")
+    place.rename(aside)
+    try:
+        beside.rename(place)
+    except OSError:
+        aside.rename(place)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check_file(path: Path, listed: Mapping[str, Any], verify: bool) -> None:
+    try:
+        size = path.stat().st_size
+        if size != listed["bytes"]:
+            raise _damaged(path, f"it has {size} bytes, {listed['bytes']} were written")
+        if verify and sha256_file(path) != listed["sha256"]:
+            raise _damaged(path, f"its bytes are not those that were written (sha256 differs from {MANIFEST})")
+    except FileNotFoundError as error:
+        raise _damaged(path, "it is missing") from error
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}; make it readable") from error
+
+
+def _manifest_sha256(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the content in canonical JSON: white space and order, which mean nothing, do not count."""
+    # Through JSON once: what is hashed is what a reader gets (tuples are lists, keys are strings and sort as such).
+    plain = json.loads(json.dumps(content, allow_nan=False))
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _json_text(obj: Any) -> str:
+    return json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _beside(path: Path, purpose: str) -> Path:
+    """A new hidden name in the same folder, hence on the same disk, where a rename is one step."""
+    return path.with_name(f".{path.name}.{purpose}-{uuid.uuid4().hex[:8]}")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # before the rename: after a power cut the new name must not hold an empty file
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    mend = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a place that can be written"
+    return f"cannot write {path}: {error.strerror or error}; {mend}"
+
+
+def _damaged(path: Path, what: str) -> ModelError:
+    return ModelError(f"{path} is damaged: {what}; copy the model folder again, or train it again")
+
+
+def _no_model(folder: Path) -> str:
+    if (folder / TRAINING).is_dir():
+        return f"{folder} holds a training that has not finished; --resume continues it"
+    found = f"has no {MANIFEST}" if folder.exists() else "does not exist"
+    return f"no model at {folder}: it {found}; check the path, or make one with: shiftproof train DATA {folder}"
