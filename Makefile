@@ -1,0 +1,36 @@
+# Two commands: `make demo` and `make test`. Both make .venv first, and again only when what it is made from has changed.
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+MODEL ?= runs/demo/model
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test lint bench
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("shiftproof needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setup: installing into .venv (the first time fetches PyTorch: some minutes)"
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+	@echo "setup: .venv holds shiftproof and all that its tests need"
+
+demo: $(STAMP)
+	@$(BIN)/shiftproof demo --out runs/demo
+	@echo "demo: trained, evaluated and wrote its report under runs/demo"
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@echo "lint: ruff and mypy found nothing"
+
+# One thread a worker: two workers that each start a thread for every core only wait for each other.
+test: lint
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
+	@echo "test: lint, tests, and the examples in docstrings and pages passed"
+
+bench: $(STAMP)
+	@$(BIN)/shiftproof bench $(MODEL)
+	@echo "bench: measured $(MODEL)"
