@@ -1,0 +1,47 @@
+"""Files in, pixels out: reading images and masks, recognising how a data set is laid out, decoding many at once."""
+
+from __future__ import annotations
+
+from shiftproof.data.cache import DecodedImages, decode_images, iter_images
+from shiftproof.data.images import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    decode_image,
+    read_image,
+    read_mask,
+    resize_image,
+    write_png,
+)
+from shiftproof.data.layouts import (
+    LAYOUTS,
+    Layout,
+    TestImage,
+    TestSet,
+    find_images,
+    good_images,
+    load_mask,
+    recognise_layout,
+    test_images,
+)
+
+__all__ = [
+    "DecodedImages",
+    "IMAGE_SUFFIXES",
+    "LAYOUTS",
+    "Layout",
+    "MAX_PIXELS",
+    "TestImage",
+    "TestSet",
+    "decode_image",
+    "decode_images",
+    "find_images",
+    "good_images",
+    "iter_images",
+    "load_mask",
+    "read_image",
+    "read_mask",
+    "recognise_layout",
+    "resize_image",
+    "test_images",
+    "write_png",
+]
