@@ -1,0 +1,9 @@
+"""How well scores and maps find defects: image and pixel metrics, in NumPy alone but for the labelling of regions."""
+
+from __future__ import annotations
+
+from shiftproof.metrics.curves import roc_points
+from shiftproof.metrics.image import image_metrics
+from shiftproof.metrics.pixel import PixelMetrics
+
+__all__ = ["PixelMetrics", "image_metrics", "roc_points"]
