@@ -41,7 +41,7 @@ class PixelMetrics:
     bit, values from 0.001 to 1 to 1 part in 131,000, from 0 to 1 to 1 in 16,000, from -1 to 1 to 1 in 8,000, and the
     widest to 1 in 4,000, always of the value itself. Pixels in one bin are a tie, shared out by the curve's trapezoids.
 
-    Memory: 48 MiB, plus what one map needs while it is counted.
+    Memory: 48 MiB, plus what one map needs while it is counted, and up to four times as much while computing.
 
     >>> metrics = PixelMetrics()
     >>> metrics.update(np.array([[0.1, 0.2], [0.3, 0.9]], np.float32), np.array([[0, 0], [0, 1]], bool))
