@@ -82,7 +82,7 @@ def save_model(
     place = folder.resolve()  # a link keeps pointing at its model; "." gets a name
     beside = _beside(place, "tmp")
     try:
-        _refuse_occupied(folder, place, overwrite)
+        refuse_occupied(folder, overwrite)
         beside.mkdir(parents=True)
         weights = safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in tensors.items()})
         _write_bytes(beside / WEIGHTS, weights)
@@ -156,15 +156,21 @@ def load_weights(folder: Path) -> dict[str, np.ndarray]:
         raise _damaged(path, "it cannot be read as safetensors") from error
 
 
-def _refuse_occupied(folder: Path, place: Path, overwrite: bool) -> None:
-    if not place.exists():
+def refuse_occupied(folder: Path, overwrite: bool) -> None:
+    """Refuse a place for a model that holds something already; an empty folder is free.
+
+    Raises:
+        ModelError: there is a model and ``overwrite`` is not set, or something else than a model.
+    """
+    place = Path(folder).resolve()
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not overwrite:
         raise ModelError(f"{folder} exists; --overwrite replaces it, --resume continues it")
     if not place.is_dir():
         raise ModelError(f"{folder} is a file, expected a model folder to replace; choose another name")
     # --overwrite with a mistyped path must not delete somebody's images.
-    if not any((place / name).exists() for name in (MANIFEST, TRAINING)) and any(place.iterdir()):
+    if not any((place / name).exists() for name in (MANIFEST, TRAINING)):
         raise ModelError(f"{folder} holds other things than a model, so it is not replaced; choose another name")
 
 

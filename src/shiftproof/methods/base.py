@@ -50,7 +50,7 @@ class Method(nn.Module):
             random: draws what is random.
 
         Returns:
-            float tensors of the shape of ``images``.
+            float tensors [b, 3, H, W], b <= B: views of the first b images.
         """
         return {}
 

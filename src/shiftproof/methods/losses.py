@@ -6,6 +6,7 @@ All of them are computed in float32, whatever precision the networks run in.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -15,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shiftproof.errors import unknown
-from shiftproof.networks.anomaly_map import cosine_distance
 
 DISTILLATIONS = ("hard", "position", "flattened")
 SSOT = ("pairwise", "published", "off")
+EPSILON = 1e-16  # under a product of two squared norms: a map of zeros has distance 1 and a finite gradient
 
 
 def flattened_distillation_loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
@@ -31,12 +32,12 @@ def flattened_distillation_loss(teacher: list[Tensor], student: list[Tensor]) ->
     Returns:
         scalar in [0, 2 * stages] (Deng & Li, CVPR 2022, eq. 2, as their code computes it).
     """
-    return _sum(1 - F.cosine_similarity(t.float().flatten(1), s.float().flatten(1)).mean() for t, s in zip(teacher, student, strict=True))
+    return _sum(map(_flattened, _products(teacher, student)))
 
 
 def position_distillation_loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
     """For each stage the mean over positions of 1 - cosine; summed over stages (RD's eq. 1 and 2 as printed)."""
-    return _sum(cosine_distance(t, s).mean() for t, s in zip(teacher, student, strict=True))
+    return _sum(_distance(*p).mean() for p in _products(teacher, student))
 
 
 def hard_distillation_loss(teacher: list[Tensor], student: list[Tensor], fraction: float) -> Tensor:
@@ -50,12 +51,7 @@ def hard_distillation_loss(teacher: list[Tensor], student: list[Tensor], fractio
         student: the same shapes.
         fraction: of the positions, in (0, 1].
     """
-    terms = []
-    for t, s in zip(teacher, student, strict=True):
-        distance = cosine_distance(t, s).flatten(1)
-        hardest = max(1, math.ceil(fraction * distance.shape[1]))
-        terms.append(distance.topk(hardest, dim=1).values.mean())
-    return _sum(terms)
+    return _sum(_hardest(_distance(*p), fraction) for p in _products(teacher, student))
 
 
 def distillation_loss(teacher: list[Tensor], student: list[Tensor], kind: str, fraction: float) -> Tensor:
@@ -64,18 +60,18 @@ def distillation_loss(teacher: list[Tensor], student: list[Tensor], kind: str, f
         return flattened_distillation_loss(teacher, student)
     if kind == "position":
         return position_distillation_loss(teacher, student)
-    if kind == "hard":
-        return (
-            hard_distillation_loss(teacher, student, fraction)
-            + position_distillation_loss(teacher, student)
-            + flattened_distillation_loss(teacher, student)
-        )
-    raise unknown("distillation loss", kind, DISTILLATIONS)
+    if kind != "hard":
+        raise unknown("distillation loss", kind, DISTILLATIONS)
+    terms = []
+    for products in _products(teacher, student):
+        distance = _distance(*products)
+        terms.append(_hardest(distance, fraction) + distance.mean() + _flattened(products))
+    return _sum(terms)
 
 
 def reconstruct_loss(projected_noisy: list[Tensor], projected: list[Tensor]) -> Tensor:
     """The projected pseudo-anomalous features are to be the projected normal ones, by position (RD++, eq. 5)."""
-    return _sum(cosine_distance(n, p).mean() for n, p in zip(projected_noisy, projected, strict=True))
+    return position_distillation_loss(projected, projected_noisy)
 
 
 def contrast_loss(noisy: list[Tensor], projected: list[Tensor], margin: float = 0.5) -> Tensor:
@@ -83,10 +79,11 @@ def contrast_loss(noisy: list[Tensor], projected: list[Tensor], margin: float = 
 
     For each stage the mean over images of max(0, cosine - margin) of the flattened maps; summed over stages.
     """
-    return _sum(
-        (F.cosine_similarity(n.float().flatten(1), p.float().flatten(1)) - margin).clamp_min(0).mean()
-        for n, p in zip(noisy, projected, strict=True)
-    )
+    terms = []
+    for products in _products(noisy, projected):
+        inner, first, second = (values.sum(dim=1) for values in products)
+        terms.append((1 - _distance(inner, first, second) - margin).clamp_min(0).mean())
+    return _sum(terms)
 
 
 def ssot_loss(projected: list[Tensor], random: np.random.Generator, kind: str = "pairwise", points: int = 64) -> Tensor:
@@ -138,6 +135,32 @@ def _sinkhorn() -> Any:
 
     # scaling 0.5: an eighth of the steps of geomloss's 0.9 and, on these clouds, a value within 12 %.
     return SamplesLoss("sinkhorn", p=2, blur=0.05, scaling=0.5, debias=True, backend="tensorized")
+
+
+def _products(first: list[Tensor], second: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """For each stage the inner products at every position, [B, H * W] each: first with second, and each with itself.
+
+    All three distances are made of these sums, which need none of the full-size quotients of normalised features.
+    """
+    for a, b in zip(first, second, strict=True):
+        a, b = a.float(), b.float()
+        yield (a * b).sum(1).flatten(1), (a * a).sum(1).flatten(1), (b * b).sum(1).flatten(1)
+
+
+def _distance(inner: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """1 - cosine at every position."""
+    return 1 - inner * (first * second).clamp_min(EPSILON).rsqrt()
+
+
+def _flattened(products: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """1 - cosine of whole maps, mean over images."""
+    inner, first, second = (values.sum(dim=1) for values in products)
+    return _distance(inner, first, second).mean()
+
+
+def _hardest(distance: Tensor, fraction: float) -> Tensor:
+    """Mean over each image's hardest positions."""
+    return distance.topk(max(1, math.ceil(fraction * distance.shape[1])), dim=1).values.mean()
 
 
 def _sum(terms: Any) -> Tensor:

@@ -30,6 +30,7 @@ class RdppConfig(MethodConfig):
     contrast_weight: float = 0.1  # of Contrast beside SSOT
     ssot: str = "pairwise"  # "pairwise", "published" (zero by construction) or "off"
     ssot_points: int = 64  # positions of a map in the optimal transport, at most
+    noisy_share: float = 0.25  # of a batch that gets a pseudo-anomalous view (the paper: all of it); same loss on average
 
 
 class Rdpp(Rd):
@@ -43,20 +44,22 @@ class Rdpp(Rd):
         self.projection = Projection(teacher.info.channels)
 
     def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
-        """The images, each with a rectangle of simplex noise."""
-        return {NOISY: add_pseudo_anomalies(images, random)}
+        """The first images of the (shuffled) batch, each with a rectangle of simplex noise."""
+        count = max(1, round(self.config.noisy_share * len(images)))
+        return {NOISY: add_pseudo_anomalies(images[:count], random)}
 
     def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
         """Distillation plus the three terms of the projection, weighted as in the paper."""
         config = self.config
         normal, noisy = features[NORMAL], features[NOISY]
         projected, projected_noisy = self.projection(normal), self.projection(noisy)
+        partners = [stage[: len(noisy[0])] for stage in projected]  # of the noisy views
         share = config.projection_weight / (1 + config.reconstruct_weight + config.contrast_weight)
         return {
             "distill": self._distill(normal, self.student(projected)),
             "ssot": share * ssot_loss(projected, random, config.ssot, config.ssot_points),
-            "reconstruct": share * config.reconstruct_weight * reconstruct_loss(projected_noisy, projected),
-            "contrast": share * config.contrast_weight * contrast_loss(noisy, projected),
+            "reconstruct": share * config.reconstruct_weight * reconstruct_loss(projected_noisy, partners),
+            "contrast": share * config.contrast_weight * contrast_loss(noisy, partners),
         }
 
     def trained_parameters(self, learning_rate: float) -> list[dict[str, Any]]:

@@ -1,0 +1,207 @@
+"""A trained model, ready to look at images: the one object behind ``predict``, ``evaluate`` and the Python API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from shiftproof.artefact import load_manifest, load_weights
+from shiftproof.calibration import Calibration
+from shiftproof.data import iter_images, read_image, resize_image
+from shiftproof.errors import ImageError, ModelError
+from shiftproof.methods import Inspector, Method, method_class
+from shiftproof.networks.teacher import Teacher, describe_teacher
+
+BATCH = 8  # images that go through the networks at once where many wait
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the detector says of one image."""
+
+    score: float  # image score: the highest value of the anomaly map, unrounded
+    p_value: float  # share of held-out good images (and this one) that score as high: conformal
+    threshold: float  # frozen when the model was trained
+    defective: bool  # score > threshold
+    anomaly_map: NDArray[np.float32]  # [H, W] of the image's own size
+    mask: NDArray[np.bool_]  # [H, W]: where the map lies above the threshold; empty if and only if not defective
+    milliseconds: float  # of resizing, networks and map, its share of the batch
+
+    @property
+    def verdict(self) -> str:
+        """"defective" or "good"."""
+        return "defective" if self.defective else "good"
+
+
+class Detector:
+    """A method with its weights, its calibration, and the record of how it was made.
+
+    Args:
+        method: with trained weights.
+        calibration: from held-out good images.
+        manifest: content of ``model.json``.
+        image_size: height and width that the networks see.
+    """
+
+    def __init__(self, method: Method, calibration: Calibration, manifest: Mapping[str, Any], image_size: tuple[int, int]):
+        self.method = method
+        self.calibration = calibration
+        self.manifest = manifest
+        self.image_size = image_size
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.inspector = Inspector(method).to(self.device, memory_format=torch.channels_last)
+
+    def inspect(
+        self, images: str | Path | NDArray[np.uint8] | Sequence[str | Path | NDArray[np.uint8]]
+    ) -> Inspection | list[Inspection]:
+        """Inspect one image or several.
+
+        Args:
+            images: a path, a uint8 array [H, W, 3] (RGB) or [H, W] (gray) of any size, or a sequence of these.
+
+        Returns:
+            an :class:`Inspection` for one image, a list of them for a sequence.
+
+        Raises:
+            ImageError: an image that cannot be read, or an array of another shape or type.
+        """
+        if isinstance(images, str | Path | np.ndarray):
+            return next(self.stream([_as_image(images)]))
+        return list(self.stream(_as_image(image) for image in images))
+
+    def stream(self, images: Iterable[NDArray[np.uint8]], batch: int = BATCH) -> Iterator[Inspection]:
+        """Inspect images uint8 [H, W, 3] as they come, in order; no more than a batch of them is held."""
+        for held in batched(images, batch):
+            started = time.perf_counter()
+            maps, scores = self.maps_and_scores(np.stack([resize_image(image, self.image_size) for image in held]))
+            each = (time.perf_counter() - started) * 1000 / len(held)
+            for image, anomaly_map, score in zip(held, maps, scores, strict=True):
+                yield self._judge(image.shape[:2], anomaly_map, float(score), each)
+
+    def stream_files(
+        self, paths: Iterable[Path], batch: int = BATCH
+    ) -> Iterator[tuple[Path, NDArray[np.uint8] | None, Inspection | ImageError]]:
+        """Inspect files, decoded ahead in threads; one that cannot be read gives its error and the rest go on.
+
+        Yields:
+            (path, image, inspection), or (path, None, error), in the order of the paths.
+        """
+        for held in batched(iter_images(paths, ahead=2 * batch), batch):
+            readable = [image for _, image in held if not isinstance(image, ImageError)]
+            inspections = self.stream(readable, batch)
+            for path, image in held:
+                if isinstance(image, ImageError):
+                    yield path, None, image
+                else:
+                    yield path, image, next(inspections)
+
+    def maps_and_scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """The inference path on images of the model's size.
+
+        Args:
+            pixels: uint8 [B, H, W, 3].
+
+        Returns:
+            anomaly maps, float32 [B, H, W], and scores, float64 [B].
+        """
+        with torch.inference_mode():
+            maps, scores = self.inspector(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
+        return maps.cpu().numpy(), scores.cpu().numpy().astype(np.float64)
+
+    def evaluate(self, data: str | Path, out: str | Path, **options: Any) -> dict[str, Any]:
+        """Evaluate on a labelled test set; see :func:`shiftproof.evaluation.evaluate`. Returns ``metrics.json``."""
+        from shiftproof.evaluation import evaluate
+
+        return evaluate(self, Path(data), Path(out), **options).metrics
+
+    def _judge(self, shape: tuple[int, ...], anomaly_map: NDArray[np.float32], score: float, milliseconds: float) -> Inspection:
+        size = (shape[0], shape[1])
+        return Inspection(
+            score=score,
+            p_value=self.calibration.p_value(score),
+            threshold=self.calibration.threshold,
+            defective=self.calibration.is_defective(score),
+            anomaly_map=resize_map(anomaly_map, size),
+            mask=_resize_mask(anomaly_map > self.calibration.threshold, size),
+            milliseconds=milliseconds,
+        )
+
+
+def load(model: str | Path) -> Detector:
+    """Load a model folder; every file is checked against its hash first.
+
+    Args:
+        model: the folder.
+
+    Raises:
+        ModelError: missing, damaged, or written by a newer version.
+    """
+    folder = Path(model)
+    manifest = load_manifest(folder)
+    tensors = load_weights(folder)
+    try:
+        kind = method_class(manifest["method"])
+        config = manifest["config"]
+        teacher = Teacher(describe_teacher(manifest["teacher"]["name"]))
+        method = kind(teacher, kind.Config(**config["method"]))
+        method.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()}, strict=True)
+        size = config["image_size"]
+        calibration = Calibration.from_json(manifest["calibration"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"{folder} does not fit this version of shiftproof ({type(error).__name__}: {str(error).splitlines()[0][:100]}); "
+            f"it was written by {manifest.get('shiftproof')}: install that version, or train again"
+        ) from error
+    return Detector(method, calibration, manifest, (size[0], size[1]))
+
+
+def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bring a map [h, w] to an image's (height, width), bilinearly."""
+    if anomaly_map.shape == size:
+        return anomaly_map
+    return np.asarray(Image.fromarray(anomaly_map).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def _resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Bring a mask to an image's size; a smaller image keeps every region, however small."""
+    if mask.shape == size:
+        return mask
+    shrinks = size[0] < mask.shape[0] or size[1] < mask.shape[1]
+    image = Image.fromarray(mask.astype(np.float32))
+    resized = image.resize((size[1], size[0]), Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST)
+    return np.asarray(resized) > 0
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of ``size`` items, the last one shorter.
+
+    >>> list(batched(range(5), 2))
+    [[0, 1], [2, 3], [4]]
+    """
+    held: list[Item] = []
+    for item in items:
+        held.append(item)
+        if len(held) == size:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _as_image(image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
+        raise ImageError(
+            f"an array of shape {image.shape} and type {image.dtype} is no image: expected uint8, [H, W, 3] in RGB order or [H, W]"
+        )
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image

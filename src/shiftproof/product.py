@@ -1,0 +1,224 @@
+"""From a folder of good images to a model folder: what ``shiftproof train`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from shiftproof.artefact import MANIFEST, TRAINING, environment, refuse_occupied, save_model
+from shiftproof.calibration import Calibration, split_held_out
+from shiftproof.data import DecodedImages, decode_images, good_images
+from shiftproof.detector import BATCH, Detector, load
+from shiftproof.errors import DataError, ModelError, UsageError, unknown
+from shiftproof.methods import Inspector, method_class
+from shiftproof.networks.teacher import DEFAULT_BACKBONE, load_teacher, teacher_manifest
+from shiftproof.training import Progress, TrainConfig, fit, fit_size, format_size, load_checkpoint, parse_size
+
+DEFAULT_METHOD = "rdpp"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who wants to hear how a training goes; every field may be replaced."""
+
+    say: Callable[[str], None] = lambda line: None  # a fact worth a line
+    warn: Callable[[str], None] = lambda line: None  # something that was left out or went wrong
+    progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None
+
+
+def train(
+    data: str | Path,
+    model: str | Path,
+    *,
+    method: str = DEFAULT_METHOD,
+    backbone: str = DEFAULT_BACKBONE,
+    weights: str | Path | None = None,
+    layout: str = "auto",
+    calibration: str | Path | None = None,
+    false_alarm_rate: float = 0.05,
+    resume: bool = False,
+    overwrite: bool = False,
+    method_options: Mapping[str, Any] | None = None,
+    listener: Listener | None = None,
+    **schedule: Any,
+) -> Detector:
+    """Train a detector on images of good parts and write its model folder.
+
+    Args:
+        data: a folder of good images, or a category with ``train/good``; nothing below ``test`` is ever read.
+        model: the folder to write.
+        method: name of a method ("rd", "rdpp").
+        backbone: timm name of the teacher with its pretrained tag.
+        weights: file with the teacher's weights, instead of the installed package or the hub.
+        layout: how ``data`` is laid out, or "auto".
+        calibration: a folder of further good images to place the threshold with; by default a part of ``data`` is held
+            out of the training for that.
+        false_alarm_rate: wanted at the threshold.
+        resume: go on from the checkpoint of an interrupted run.
+        overwrite: replace a model that is there.
+        method_options: fields of the method's config.
+        listener: is told how it goes.
+        **schedule: fields of :class:`~shiftproof.training.TrainConfig` (``image_size``, ``epochs``, ``seed``, ...).
+
+    Raises:
+        ShiftproofError: see the message; nothing that was there is harmed, and a checkpoint stays for ``resume``.
+    """
+    listener = listener or Listener()
+    folder = Path(model)
+    kind = method_class(method)
+    method_config = build_config(kind.Config, method_options or {}, f"option of {method}")
+    config = build_config(TrainConfig, {**schedule, **_image_size(schedule, listener)}, "setting")
+    checkpoints = folder / TRAINING
+    if resume and load_checkpoint(checkpoints) is None:
+        if not (folder / MANIFEST).is_file():
+            raise ModelError(f"{folder} holds no checkpoint to resume from: leave --resume out to start")
+        listener.say(f"{folder} is finished: there is nothing to resume")
+        return load(folder)
+    refuse_occupied(folder, overwrite or resume)
+    train_paths, held_out_paths = _choose_images(Path(data), layout, calibration, config.seed)
+    torch.manual_seed(config.seed)
+    teacher, source = load_teacher(backbone, Path(weights) if weights else None)
+    network = kind(teacher, method_config)
+    teacher_facts = teacher_manifest(teacher, source)
+
+    with _room(checkpoints, fresh=not resume):
+        good = _decode(train_paths, config, checkpoints, "decoding", listener)
+        held_out = _decode(held_out_paths, config, checkpoints, "decoding held-out images", listener)
+        if len(good.pixels) < 2:
+            raise DataError(f"{data} holds 1 readable good image to train on: expected 2 at least; add images")
+        settings = {"backbone": backbone, **asdict(config), "image_size": list(config.image_size)}
+        options = asdict(method_config)
+        about = {
+            "method": method,
+            "data": good.fingerprint,
+            "teacher": teacher_facts["sha256"],
+            **settings,
+            **{f"{method}.{key}": value for key, value in options.items()},
+        }
+        record = fit(network, good.pixels, config, folder=checkpoints, about=about, progress=_progress(listener))
+        calibrated = calibrate(Inspector(network), held_out.pixels, false_alarm_rate)
+        manifest = {
+            "method": method,
+            "config": {**settings, "method": options},
+            "teacher": teacher_facts,
+            "preprocessing": {"input": "uint8 RGB", "resize": "bilinear, antialiased", "normalisation": "in the graph"},
+            "calibration": calibrated.to_json(),
+            "data": {
+                "name": Path(data).resolve().name,
+                "train_images": len(good.pixels),
+                "held_out_images": len(held_out.pixels),
+                "held_out_from": str(calibration) if calibration else "a random part of the good images",
+                "fingerprint": good.fingerprint,
+                "held_out_fingerprint": held_out.fingerprint,
+                "unreadable": [str(path) for path, _ in (*good.failures, *held_out.failures)],
+            },
+            "training": asdict(record),
+            "environment": environment(),
+            "seed": config.seed,
+        }
+        save_model(folder, manifest, {k: v.cpu().numpy() for k, v in network.state_dict().items()}, overwrite=True)
+    return load(folder)
+
+
+def calibrate(inspector: Inspector, pixels: np.ndarray, false_alarm_rate: float) -> Calibration:
+    """Threshold, p-values and colour scale from held-out good images uint8 [N, H, W, 3]."""
+    scores: list[float] = []
+    lows: list[float] = []
+    device = next(inspector.parameters()).device
+    with torch.inference_mode():
+        for start in range(0, len(pixels), BATCH):
+            maps, maxima = inspector(torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH])).to(device))
+            scores += maxima.double().tolist()
+            lows += maps.flatten(1).median(dim=1).values.tolist()
+    return Calibration.from_scores(scores, target=false_alarm_rate, map_low=float(np.median(lows)))
+
+
+def build_config(kind: type, options: Mapping[str, Any], what: str) -> Any:
+    """A config with some fields set; a name that is not one of its fields is refused with the nearest."""
+    names = [field.name for field in fields(kind)]
+    for name in options:
+        if name not in names:
+            raise unknown(what, name, names)
+    return kind(**options)
+
+
+@contextmanager
+def _room(checkpoints: Path, *, fresh: bool) -> Iterator[None]:
+    """Make the folder for checkpoints, empty if ``fresh``; a failure that leaves none leaves no folder either."""
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            for old in checkpoints.iterdir():
+                old.unlink()
+        (checkpoints / "writable").touch()
+        (checkpoints / "writable").unlink()
+    except OSError as error:
+        raise ModelError(f"{checkpoints.parent} cannot be written ({error.strerror}): choose another place") from error
+    try:
+        yield
+    except BaseException:
+        for folder in (checkpoints, checkpoints.parent):
+            with suppress(OSError):  # not empty: there is something to keep
+                folder.rmdir()
+        raise
+
+
+def _image_size(schedule: Mapping[str, Any], listener: Listener) -> dict[str, tuple[int, int]]:
+    """The image size as a pair of multiples of 32; says so where that is not what was asked for."""
+    wanted = schedule.get("image_size", TrainConfig.image_size)
+    size = parse_size(str(wanted)) if isinstance(wanted, str | int) else (int(wanted[0]), int(wanted[1]))
+    fitted = fit_size(size)
+    if fitted != size:
+        listener.say(
+            f"image size {format_size(size)} is not made of multiples of 32, which the networks halve: "
+            f"images are resized to {format_size(fitted)}"
+        )
+    return {"image_size": fitted}
+
+
+def _progress(listener: Listener) -> Progress:
+    return Progress(
+        preparing=lambda done, total: listener.progress("teacher features", done, total, ""),
+        step=lambda done, total, losses: listener.progress("training", done, total, f"loss {sum(losses.values()):.3f}"),
+        warn=listener.warn,
+    )
+
+
+def _choose_images(
+    data: Path, layout: str, calibration: str | Path | None, seed: int
+) -> tuple[list[Path], list[Path]]:
+    paths = good_images(data, layout)
+    if calibration is not None:
+        held_out = good_images(calibration)
+        shared = {path.resolve() for path in paths} & {path.resolve() for path in held_out}
+        if shared:
+            raise UsageError(
+                f"{len(shared)} calibration images are training images as well, e.g. {min(shared)}: "
+                "a threshold needs good images that the model has not seen"
+            )
+        return paths, held_out
+    if len(paths) < 3:
+        raise DataError(
+            f"{data} holds {len(paths)} good image{'s'[: len(paths) != 1]}: expected 3 at least, "
+            "two to train on and one to place the threshold; add images"
+        )
+    chosen, held_out_indices = split_held_out(len(paths), seed)
+    return [paths[i] for i in chosen], [paths[i] for i in held_out_indices]
+
+
+def _decode(paths: list[Path], config: TrainConfig, scratch: Path, phase: str, listener: Listener) -> DecodedImages:
+    images = decode_images(
+        paths,
+        config.image_size,
+        scratch=scratch,
+        on_progress=lambda done, total: listener.progress(phase, done, total, ""),
+    )
+    for _, reason in images.failures:
+        listener.warn(f"left out: {reason}")
+    return images

@@ -1,0 +1,269 @@
+"""The training loop: batches in a fixed order, one optimiser, checkpoints, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shiftproof.errors import ModelError, TrainingError
+from shiftproof.methods.base import NORMAL, Method, to_images
+from shiftproof.training.checkpoint import Checkpoint, load_checkpoint, optimiser_tensors, save_checkpoint
+from shiftproof.training.config import TrainConfig, steps_per_epoch
+from shiftproof.training.features import NormalFeatures
+
+CHECKPOINT_EVERY = 30.0  # seconds
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it would say is in the record
+
+
+class Interrupted(TrainingError):
+    """Training was asked to stop (Ctrl-C, SIGTERM) and left a checkpoint."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training tells while it runs; every field may be replaced by a function that shows it."""
+
+    preparing: Callable[[int, int], None] = lambda done, total: None  # images whose teacher features are known
+    step: Callable[[int, int, Mapping[str, float]], None] = lambda done, total, losses: None
+    warn: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a training was."""
+
+    steps: int  # in all
+    seconds: float  # in all, over interruptions
+    precision: str  # "32-true" or "bf16-mixed"
+    device: str  # "cpu", "cuda"
+    devices: int  # processes
+    losses: dict[str, float] = field(default_factory=dict)  # the terms' means over the last steps
+
+
+def fit(
+    method: Method,
+    pixels: NDArray[np.uint8],
+    config: TrainConfig,
+    *,
+    folder: Path | None = None,
+    about: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Record:
+    """Train a method's networks on images of good parts; they are changed in place.
+
+    Every random draw depends on (seed, step) alone: a run that goes on from a checkpoint ends with the weights of one
+    that was never interrupted.
+
+    Args:
+        method: with its teacher's weights.
+        pixels: uint8 [N, H, W, 3], N >= 1; may be memory-mapped.
+        config: the schedule.
+        folder: where checkpoints go and are looked for; None keeps none.
+        about: what a checkpoint must agree with to be gone on from.
+        progress: is told how far it is.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; a checkpoint is left.
+        TrainingError: a loss is no longer finite; the last good weights are left in a checkpoint.
+        ModelError: the checkpoint found is damaged or of another run.
+    """
+    fabric = Fabric(
+        accelerator="auto",
+        devices=config.devices,
+        strategy="ddp_spawn" if config.devices > 1 else "auto",
+        precision=_precision(config.precision),
+    )
+    if config.devices == 1:
+        record, _ = _run(fabric, method, pixels, config, folder, dict(about or {}), progress or Progress())
+        return record
+    # Functions that draw on the screen stay in this process; the others get what can be sent to them.
+    record, weights = fabric.launch(_run, method, np.asarray(pixels), config, folder, dict(about or {}), None)
+    method.load_state_dict(weights, strict=False)
+    return record
+
+
+def _run(
+    fabric: Fabric,
+    method: Method,
+    pixels: NDArray[np.uint8],
+    config: TrainConfig,
+    folder: Path | None,
+    about: dict[str, Any],
+    progress: Progress | None,
+) -> tuple[Record, dict[str, Tensor]]:
+    progress = progress or Progress()
+    torch.manual_seed(config.seed)
+    count, batch = len(pixels), config.batch_for(len(pixels))
+    steps = config.steps_for(count)
+    method.to(fabric.device, memory_format=torch.channels_last)
+    method.train()
+    optimiser = _optimiser(method, config)
+    checkpoint = load_checkpoint(folder) if folder else None
+    done, seconds = 0, 0.0
+    if checkpoint is not None:
+        _restore(checkpoint, method, optimiser, about, folder)
+        done, seconds = checkpoint.step, checkpoint.seconds
+    peak_rates = [group["lr"] for group in _groups(method, config)]
+    normal = NormalFeatures(method.teacher, pixels, config.feature_cache, batch, progress.preparing)
+    module, optimiser = fabric.setup(method, optimiser)
+    module.mark_forward_method("losses")
+    recent: dict[str, float] = {}
+    started = saved = time.monotonic()
+
+    def keep(step: int) -> None:
+        nonlocal saved
+        if folder is None or not fabric.is_global_zero:
+            return
+        weights = trained_state(method)
+        if not all(bool(value.isfinite().all()) for value in weights.values()):
+            return
+        state = optimiser_tensors(optimiser)
+        try:
+            save_checkpoint(folder, Checkpoint(step, about, weights, state, seconds + time.monotonic() - started))
+        except OSError as error:
+            progress.warn(f"no checkpoint could be written to {folder} ({error}): training goes on without")
+        saved = time.monotonic()
+
+    with stop_requests() as stop:
+        for step in range(done, steps):
+            if fabric.strategy.reduce_boolean_decision(stop.is_set(), all=False):
+                keep(step)
+                raise Interrupted(f"stopped at step {step} of {steps}: go on with --resume")
+            for group, rate in zip(optimiser.param_groups, peak_rates, strict=True):
+                group["lr"] = rate * config.rate_factor(step, steps)
+            chosen = batch_indices(config.seed, step, count, batch)[fabric.global_rank :: fabric.world_size]
+            random = np.random.default_rng([config.seed, 1, step, fabric.global_rank])
+            features = _features(fabric, method, normal, pixels, chosen, random)
+            with fabric.autocast():
+                losses = module.losses(features, random)
+            values = {name: float(value.detach()) for name, value in losses.items()}
+            lost = [name for name, value in values.items() if not np.isfinite(value)]
+            if lost:
+                keep(step)
+                kept = f"; the last good weights are in {folder}" if folder else ""
+                raise TrainingError(
+                    f"training stopped at step {step} of {steps}: the loss {lost[0]!r} is {values[lost[0]]}{kept}; "
+                    "train again with --overwrite and a lower --learning-rate, or with --precision 32"
+                )
+            optimiser.zero_grad(set_to_none=True)
+            fabric.backward(torch.stack(list(losses.values())).sum())
+            optimiser.step()
+            recent = {name: 0.95 * recent.get(name, value) + 0.05 * value for name, value in values.items()}
+            progress.step(step + 1, steps, recent)
+            if time.monotonic() - saved > CHECKPOINT_EVERY:
+                keep(step + 1)
+    method.eval()
+    total = seconds + time.monotonic() - started
+    record = Record(steps, total, str(fabric._precision.precision), fabric.device.type, fabric.world_size, recent)
+    return record, {key: value.cpu() for key, value in trained_state(method).items()}
+
+
+def batch_indices(seed: int, step: int, count: int, batch: int) -> NDArray[np.int64]:
+    """Which images a step sees: each pass is a fresh permutation, cut into full batches."""
+    per_epoch = steps_per_epoch(count, batch)
+    order = np.random.default_rng([seed, 0, step // per_epoch]).permutation(count)
+    start = step % per_epoch * batch
+    return order[start : start + batch]
+
+
+def trained_state(method: Method) -> dict[str, Tensor]:
+    """Weights and buffers of everything but the teacher."""
+    return {key: value.detach() for key, value in method.state_dict().items() if not key.startswith("teacher.")}
+
+
+def _features(
+    fabric: Fabric,
+    method: Method,
+    normal: NormalFeatures,
+    pixels: NDArray[np.uint8],
+    chosen: NDArray[np.int64],
+    random: np.random.Generator,
+) -> dict[str, list[Tensor]]:
+    """The teacher's features of each view; the changing views go through it as one batch."""
+    images = to_images(torch.from_numpy(np.ascontiguousarray(pixels[chosen])).to(fabric.device))
+    views = method.views(images, random)
+    features = {NORMAL: normal(chosen)}
+    if views:
+        with torch.no_grad(), fabric.autocast():
+            stages = method.teacher(torch.cat(list(views.values())))
+        sizes = [len(view) for view in views.values()]
+        for name, *parts in zip(views, *(stage.split(sizes) for stage in stages), strict=True):
+            features[name] = parts
+    return features
+
+
+def _groups(method: Method, config: TrainConfig) -> list[dict[str, Any]]:
+    return method.trained_parameters(config.learning_rate)
+
+
+def _optimiser(method: Method, config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimiser == "adam":
+        return torch.optim.Adam(_groups(method, config), betas=(0.5, 0.999), fused=True)
+    return torch.optim.AdamW(_groups(method, config), betas=(0.9, 0.999), weight_decay=1e-4, fused=True)
+
+
+def _restore(
+    checkpoint: Checkpoint,
+    method: Method,
+    optimiser: torch.optim.Optimizer,
+    about: dict[str, Any],
+    folder: Path | None,
+) -> None:
+    for key in sorted({*about, *checkpoint.about}):
+        now, then = about.get(key), checkpoint.about.get(key)
+        if now != then:
+            raise ModelError(
+                f"the checkpoint in {folder} was made with {key} {then}, not {now}: "
+                "resume with what it was started with, or start again with --overwrite"
+            )
+    method.load_state_dict(checkpoint.weights, strict=False)
+    state = optimiser.state_dict()
+    optimiser.load_state_dict({**state, "state": checkpoint.optimiser})
+
+
+def _precision(wanted: str) -> Any:
+    if wanted == "32":
+        return "32-true"
+    if wanted == "bf16" or torch.cuda.is_available():
+        return "bf16-mixed"
+    # On a CPU bf16 pays only where it has matrix tiles for it.
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return "bf16-mixed" if tiles is not None and tiles() else "32-true"
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that is set by the first Ctrl-C or SIGTERM; a second one acts as it always did."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        event.set()
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
