@@ -1,0 +1,65 @@
+"""The command line: ``shiftproof COMMAND ...``; ``--debug`` anywhere shows the traceback of an error."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from shiftproof.cli.commands import COMMANDS
+from shiftproof.cli.console import ERR
+from shiftproof.errors import ShiftproofError
+
+REFUSED = 2  # exit code: wrong use, or nothing to work on
+STOPPED = 130  # exit code: Ctrl-C
+
+
+def build_app() -> App:
+    """The application with its commands."""
+    from shiftproof import __version__
+
+    app = App(
+        name="shiftproof",
+        help="Train on good parts. Catch defects. Keep catching them when the light changes.",
+        version=__version__,
+        default_parameter=Parameter(negative=""),
+        help_format="plaintext",
+        result_action="return_value",
+    )
+    for command in COMMANDS:
+        app.command(command)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code: 0 all well, 2 refused, 3 some inputs failed, 130 stopped."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; an error becomes one line on standard error and an exit code."""
+    debug = "--debug" in arguments
+    warnings.filterwarnings("ignore", module="PIL")  # of metadata; an image that cannot be read is an error of its own
+    try:
+        result = build_app()([a for a in arguments if a != "--debug"], exit_on_error=False, print_error=False)
+    except (CycloptsError, ShiftproofError) as error:
+        if debug:
+            raise
+        ERR.print(f"shiftproof: {one_line(error)}", markup=False, style="red")
+        return error.exit_code if isinstance(error, ShiftproofError) else REFUSED
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        ERR.print("shiftproof: stopped", markup=False)
+        return STOPPED
+    return result if isinstance(result, int) else 0
+
+
+def one_line(error: Exception) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split())
+
+
+__all__ = ["build_app", "main", "run"]

@@ -1,0 +1,315 @@
+"""The commands. Each only reads its options, calls one function of the layers below, and says what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cyclopts import Parameter
+
+from shiftproof.cli.console import Bar, duration, figure, percent, say, table, warn
+
+FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
+
+
+def train(
+    data: Path,
+    model: Path,
+    /,
+    *,
+    method: str | None = None,
+    backbone: str | None = None,
+    weights: Path | None = None,
+    image_size: str = "256",
+    epochs: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    calibration: Path | None = None,
+    false_alarm_rate: float = 0.05,
+    layout: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    optimiser: str | None = None,
+    schedule: str | None = None,
+    precision: str | None = None,
+    devices: int | None = None,
+    student: str | None = None,
+    distillation: str | None = None,
+    ssot: str | None = None,
+) -> int:
+    """Train on images of good parts and write a model folder.
+
+    Parameters
+    ----------
+    data
+        Folder of good images (flat or nested), or a category with train/good. Nothing below test/ is read.
+    model
+        Folder to write.
+    method
+        rdpp (the default) or rd.
+    backbone
+        Teacher: a timm name with its pretrained tag; tf_efficientnet_lite0.in1k by default.
+    weights
+        File with the teacher's weights (safetensors or a plain state dict), for sites without a model hub.
+    image_size
+        N or HxW: what images are resized to.
+    epochs
+        Passes over the training images, instead of the fixed number of steps.
+    steps
+        Batches in all; by default the same fixed number for every product.
+    seed
+        Of weights, order, views and split. Same seed, same machine: same model.
+    calibration
+        Folder of further good images to place the threshold with, instead of holding out a part of DATA.
+    false_alarm_rate
+        Wanted among good images at the threshold.
+    layout
+        How DATA is laid out: auto, folder or mvtec.
+    resume
+        Go on from the checkpoint of an interrupted training; give the other options as before.
+    overwrite
+        Replace a model that is there.
+    batch_size
+        Images in a step, over all devices.
+    learning_rate
+        At its peak; RD++'s projection takes a fifth of it.
+    optimiser
+        adamw, or adam as in the papers.
+    schedule
+        one-cycle, or constant as in the papers.
+    precision
+        auto, 32 or bf16.
+    devices
+        Processes; more than one trains with DDP.
+    student
+        auto, mirror (the paper's) or light.
+    distillation
+        hard, position, or flattened as in the papers.
+    ssot
+        Of rdpp: pairwise, published (zero, as the reference code computes it) or off.
+    """
+    from shiftproof import product
+
+    listener, bar = _listener()
+    given = {
+        "epochs": epochs,
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "optimiser": optimiser,
+        "schedule": schedule,
+        "precision": precision,
+        "devices": devices,
+    }
+    options = {"student": student, "distillation": distillation, "ssot": ssot}
+    with bar:
+        detector = product.train(
+            data,
+            model,
+            method=method or product.DEFAULT_METHOD,
+            backbone=backbone or product.DEFAULT_BACKBONE,
+            weights=weights,
+            layout=layout,
+            calibration=calibration,
+            false_alarm_rate=false_alarm_rate,
+            resume=resume,
+            overwrite=overwrite,
+            method_options=_given(options),
+            listener=listener,
+            image_size=image_size,
+            seed=seed,
+            **_given(given),
+        )
+    facts, record = detector.manifest["data"], detector.manifest["training"]
+    say(f"trained {detector.manifest['method']} on {facts['train_images']} good images: {record['steps']} steps in {duration(record['seconds'])}")
+    say(f"threshold {detector.calibration.threshold:.4f}; {detector.calibration.sentence()}")
+    say(f"model: {model}")
+    return FAILED_INPUTS if facts["unreadable"] else 0
+
+
+def evaluate(model: Path, data: Path, /, *, out: Path, shifts: str = "clean", layout: str = "auto", seed: int = 0) -> int:
+    """Score a labelled test set at the frozen threshold; writes metrics.json, scores.csv and report.html.
+
+    Parameters
+    ----------
+    model
+        Folder that train wrote.
+    data
+        Category with test/ (and ground_truth/ for pixel figures).
+    out
+        Folder to write to.
+    shifts
+        clean, all, paper, or NAME[:SEVERITY],... such as brightness:3,gaussian_noise:1-5.
+    layout
+        How DATA is laid out: auto, folder or mvtec.
+    seed
+        Of what is random in the shifts.
+    """
+    from shiftproof.detector import load
+    from shiftproof.evaluation import evaluate as run
+    from shiftproof.shifts import parse_conditions
+
+    conditions = parse_conditions(shifts)
+    with Bar() as bar:
+        found = run(
+            load(model),
+            data,
+            out,
+            shifts=conditions,
+            layout=layout,
+            seed=seed,
+            title=f"{model.resolve().name} on {data.resolve().name}",
+            on_progress=lambda done, total: bar("evaluating", done, total),
+            warn=warn,
+        )
+    show_metrics(found.metrics)
+    say(f"report: {out / 'report.html'}")
+    return _failed(found.failures)
+
+
+def predict(model: Path, /, *images: Path, out: Path) -> int:
+    """Inspect images; writes predictions.csv, heatmaps/, masks/ and report.html.
+
+    Parameters
+    ----------
+    model
+        Folder that train wrote.
+    images
+        Image files, or folders that are searched.
+    out
+        Folder to write to.
+    """
+    from shiftproof.detector import load
+    from shiftproof.evaluation import predict as run
+
+    with Bar() as bar:
+        found = run(load(model), images, out, on_progress=lambda done, total: bar("inspecting", done, total))
+    say(f"{found.images} images: {found.defective} defective, {found.images - found.defective - len(found.failures)} good, {len(found.failures)} unreadable")
+    say(f"report: {out / 'report.html'}")
+    return _failed(found.failures)
+
+
+def info(subject: str, /, *, method: str | None = None) -> int:
+    """Describe a model folder, or count what a method would build on a backbone (no weights needed).
+
+    Parameters
+    ----------
+    subject
+        A model folder, or a timm name with its pretrained tag.
+    method
+        For a backbone: rdpp (the default) or rd.
+    """
+    path = Path(subject)
+    if path.exists() or "/" in subject:
+        from shiftproof.artefact import load_manifest
+
+        _show_model(path, load_manifest(path))
+    else:
+        _show_backbone(subject, method)
+    return 0
+
+
+def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> int:
+    """Train, evaluate and predict on solar cells that a package carries; ends with the measured table.
+
+    Parameters
+    ----------
+    out
+        Folder for data, model and reports; an earlier demo there is replaced.
+    seed
+        Of the split and the training.
+    """
+    from shiftproof.cli.demo import run
+
+    listener, bar = _listener()
+    with bar:
+        metrics, lines = run(out, seed, listener)
+    show_metrics(metrics)
+    for line in lines:
+        say(line)
+    return 0
+
+
+def show_metrics(metrics: Mapping[str, Any]) -> None:
+    """The table of conditions: what ``metrics.json`` holds, to three decimals."""
+    head = ("condition", "image AUROC", "AP", "pixel AUROC", "AUPRO 0.3", "AUPRO 0.05", "false alarms", "detected")
+    rows = [
+        (
+            name,
+            figure(m["image"]["auroc"]),
+            figure(m["image"]["ap"]),
+            figure(m["pixel"]["auroc"]),
+            figure(m["pixel"]["aupro_30"]),
+            figure(m["pixel"]["aupro_05"]),
+            percent(m["threshold"]["false_alarm_rate"]),
+            percent(m["threshold"]["detection_rate"]),
+        )
+        for name, m in metrics.items()
+    ]
+    table(head, rows)
+
+
+def _show_model(path: Path, manifest: Mapping[str, Any]) -> None:
+    from shiftproof.calibration import Calibration
+
+    config, facts, record = manifest["config"], manifest["data"], manifest["training"]
+    calibration = Calibration.from_json(manifest["calibration"])
+    lines = {
+        "model": f"{path} (format {manifest['format']}, shiftproof {manifest['shiftproof']})",
+        "method": f"{manifest['method']} {dict(config['method'])}",
+        "teacher": f"{manifest['teacher']['name']} from {manifest['teacher']['source']}, sha256 {manifest['teacher']['sha256'][:12]}",
+        "images": f"{facts['train_images']} to train on, {facts['held_out_images']} held out; fingerprint {facts['fingerprint'][:12]}",
+        "image size": "x".join(map(str, config["image_size"])),
+        "training": f"{record['steps']} steps in {duration(record['seconds'])} on {record['device']} in {record['precision']}, seed {manifest['seed']}",
+        "threshold": f"{calibration.threshold:.6g}; {calibration.sentence()}",
+        "size": ", ".join(f"{name} {entry['bytes'] / 1e6:.1f} MB" for name, entry in manifest["files"].items()),
+    }
+    for name, line in lines.items():
+        say(f"{name:<11} {line}")
+
+
+def _show_backbone(name: str, method: str | None) -> None:
+    import torch
+
+    from shiftproof.methods import method_class
+    from shiftproof.networks.teacher import Teacher, describe_teacher
+    from shiftproof.product import DEFAULT_METHOD
+
+    kind = method_class(method or DEFAULT_METHOD)
+    teacher_info = describe_teacher(name)
+    with torch.device("meta"):
+        built = kind(Teacher(teacher_info), kind.Config())
+    modules = {"teacher": built.teacher}
+    for part, module in built.named_children():
+        # The student's two halves are parts that the papers count.
+        modules |= dict(module.named_children()) if part == "student" else {part: module}
+    parts = {part: sum(p.numel() for p in module.parameters()) for part, module in modules.items()}
+    rows = [(part, f"{count:,}") for part, count in parts.items() if count]
+    say(f"{name}: stages of {', '.join(map(str, teacher_info.channels))} channels at stride 4, 8, 16; weights: {teacher_info.licence}")
+    table((method or DEFAULT_METHOD, "parameters"), [*rows, ("total", f"{sum(parts.values()):,}")])
+
+
+def _listener() -> tuple[Any, Bar]:
+    from shiftproof.product import Listener
+
+    bar = Bar()
+    return Listener(say=say, warn=warn, progress=bar), bar
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _failed(failures: list[str]) -> int:
+    for line in failures[:20]:
+        warn(line)
+    if len(failures) > 20:
+        warn(f"and {len(failures) - 20} more")
+    return FAILED_INPUTS if failures else 0
+
+
+COMMANDS = (train, evaluate, predict, info, demo)
+NO_NEGATIVE = Parameter(negative="")

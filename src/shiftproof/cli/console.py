@@ -1,0 +1,96 @@
+"""What the command line says, and how: lines, warnings, one progress bar at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+OUT = Console(highlight=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """A fact, on standard output."""
+    OUT.print(line, markup=False)
+
+
+def warn(line: str) -> None:
+    """Something left out or gone wrong that does not end the command."""
+    ERR.print(f"warning: {line}", markup=False, style="yellow")
+
+
+class Bar(AbstractContextManager["Bar"]):
+    """A progress bar with the time left; where nobody watches, a line every tenth of the way."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        self._progress = Progress(*columns, console=ERR, transient=True)
+        self._task: TaskID | None = None
+        self._phase = ""
+        self._tenth = 0
+        self._started = 0.0
+
+    def __enter__(self) -> Bar:
+        if ERR.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if ERR.is_terminal:
+            self._progress.stop()
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        """Show how far a phase is."""
+        if phase != self._phase:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(phase, total=total, note=note)
+            self._phase, self._tenth, self._started = phase, 0, time.monotonic()
+        assert self._task is not None
+        self._progress.update(self._task, completed=done, total=total, note=note)
+        if not ERR.is_terminal and done * 10 // total > self._tenth:
+            self._tenth = done * 10 // total
+            left = (time.monotonic() - self._started) * (total - done) / max(done, 1)
+            ERR.print(f"{phase}: {done} of {total}, {duration(left)} left {note}".rstrip(), markup=False)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table; the first column is text, the others numbers."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(head):
+        drawn.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*row)
+    OUT.print(drawn)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(8.2), duration(75), duration(7260)
+    ('8 s', '1 min 15 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def figure(value: float | None) -> str:
+    """A metric to three decimals, or a dash."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """A rate in per cent, or a dash."""
+    return "-" if value is None else f"{100 * value:.1f} %"
