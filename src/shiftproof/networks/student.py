@@ -1,19 +1,20 @@
 """Students of reverse distillation: a one-class bottleneck (OCBE) and a decoder that mirrors the teacher upwards.
 
 One structure for every teacher (Deng & Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR
-2022): stride-2 convolutions bring the three stages to stride 16, where they are concatenated; residual blocks embed them
-at stride 32; a decoder of residual blocks gives the three stages back. :class:`StudentPlan` says of which blocks, how
-many, and how wide:
+2022): stride-2 convolutions bring the three stages to stride 16, where they are concatenated; residual blocks embed
+them at stride 32; a decoder of residual blocks gives the three stages back. :class:`StudentPlan` says of which blocks,
+how many, and how wide:
 
 - of a ResNet: the teacher's own block type, depths and widths, as in the paper;
-- of any other network: narrow basic blocks, and a linear 1x1 convolution to the teacher's channels, because features such
-  as EfficientNet's linear bottlenecks take both signs, which the paper's closing ReLU cannot.
+- of any other network: narrow basic blocks, and a linear 1x1 convolution to the teacher's channels, because features
+  such as EfficientNet's linear bottlenecks take both signs, which the paper's closing ReLU cannot.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import timm
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from shiftproof.errors import unknown
 
+RESNET_PLANES = (64, 128, 256, 512)
 LIGHT_WIDTHS = (32, 64, 128, 256)
 STUDENTS = ("auto", "mirror", "light")
 
@@ -57,17 +59,21 @@ def plan_student(backbone: str, channels: tuple[int, ...], kind: str = "auto") -
     if kind not in STUDENTS:
         raise unknown("student", kind, STUDENTS)
     with torch.device("meta"):
-        network = timm.create_model(backbone, pretrained=False)
-    block = network.layer1[0] if hasattr(network, "layer1") else None
-    if kind == "light" or type(block) not in (BasicBlock, Bottleneck):
+        network: Any = timm.create_model(backbone, pretrained=False)
+    block: Any = network.layer1[0] if hasattr(network, "layer1") else None
+    # A pruned ResNet has widths of its own, which no mirror of ours gives back.
+    plain = type(block) in (BasicBlock, Bottleneck) and channels == tuple(
+        p * block.expansion for p in RESNET_PLANES[:3]
+    )
+    if kind == "light" or not plain:
         if kind == "mirror":
-            raise unknown("student for a teacher that is no ResNet", kind, ("light",))
+            raise unknown("student for a teacher that is no plain ResNet", kind, ("light",))
         return StudentPlan(channels, LIGHT_WIDTHS, 1, 64, 1, 2, (1, 1, 1), linear_output=True)
     depths = [len(getattr(network, f"layer{k}")) for k in (1, 2, 3, 4)]
     groups = block.conv2.groups
     return StudentPlan(
         channels=channels,
-        planes=(64, 128, 256, 512),
+        planes=RESNET_PLANES,
         expansion=block.expansion,
         base_width=block.conv1.out_channels // groups,
         groups=groups,
@@ -130,10 +136,13 @@ class Decoder(nn.Module):
         for level in (2, 1, 0):
             blocks: list[nn.Module] = [UpBlock(plan, plan.widths[level + 1], plan.planes[level])]
             blocks += [
-                _residual_block(plan, plan.widths[level], plan.planes[level]) for _ in range(plan.decoder_blocks[level] - 1)
+                _residual_block(plan, plan.widths[level], plan.planes[level])
+                for _ in range(plan.decoder_blocks[level] - 1)
             ]
             stages.append(nn.Sequential(*blocks))
-            heads.append(nn.Conv2d(plan.widths[level], plan.channels[level], 1) if plan.linear_output else nn.Identity())
+            heads.append(
+                nn.Conv2d(plan.widths[level], plan.channels[level], 1) if plan.linear_output else nn.Identity()
+            )
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)
         _initialise(self)
@@ -174,7 +183,7 @@ class UpBlock(nn.Module):
 
 
 def _residual_block(plan: StudentPlan, channels: int, planes: int, stride: int = 1) -> nn.Module:
-    """timm's own block, so that the student's is the teacher's."""
+    """The block that timm builds the teacher of."""
     out = planes * plan.expansion
     shortcut = None
     if stride != 1 or channels != out:
