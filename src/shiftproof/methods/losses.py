@@ -89,9 +89,9 @@ def contrast_loss(noisy: list[Tensor], projected: list[Tensor], margin: float = 
 def ssot_loss(projected: list[Tensor], random: np.random.Generator, kind: str = "pairwise", points: int = 64) -> Tensor:
     """Self-supervised optimal transport: projected features of normal images are to be distributed alike (RD++, eq. 4).
 
-    - "pairwise": image i against image pi(i), pi(i) != i; each map is a cloud of sampled positions with unit features in
-      channel space. The images of the (shuffled) batch are paired half against half; the divergence is symmetric, so
-      one direction is enough.
+    - "pairwise": image i against image pi(i), pi(i) != i; each map is a cloud of sampled positions with unit features
+      in channel space. The images of the (shuffled) batch are paired half against half; the divergence is symmetric,
+      so one direction is enough.
     - "published": what the paper's code computes: the batch against a permutation of itself, both as one cloud. A cloud
       does not depend on the order of its points, so this is zero and so is its gradient; kept to show just that.
     - "off": zero.
@@ -110,11 +110,12 @@ def ssot_loss(projected: list[Tensor], random: np.random.Generator, kind: str = 
         raise unknown("ssot", kind, SSOT)
     batch = projected[0].shape[0]
     if kind == "off" or batch < 2:
-        return projected[0].new_zeros(())
+        return projected[0].new_zeros((), dtype=torch.float32)
     if kind == "published":
         order = torch.from_numpy(random.permutation(batch)).to(projected[0].device)
-        clouds = [p.float().flatten(1).softmax(dim=1) for p in projected]
-        return _sum(_sinkhorn()(cloud, cloud[order]) for cloud in clouds)
+        images = [stage.float().flatten(1).softmax(dim=1) for stage in projected]
+        with torch.autocast(projected[0].device.type, enabled=False):
+            return _sum(_sinkhorn()(cloud, cloud[order]) for cloud in images)
     # With an odd batch the middle image serves in two pairs.
     first, second = torch.arange((batch + 1) // 2), torch.arange(batch // 2, batch)
     terms = []
