@@ -47,6 +47,8 @@ class GaussianSmoothing(nn.Module):
         sigma: in pixels of the map (the papers': 4 at 256x256); 0 leaves maps as they are.
     """
 
+    kernel: Tensor
+
     def __init__(self, sigma: float):
         super().__init__()
         self.radius = int(4 * sigma + 0.5)

@@ -1,6 +1,8 @@
-"""RD++'s projection layers: they learn to throw away what a pseudo-anomaly adds, before the student sees the features."""
+"""RD++'s projection layers: they learn to throw away what a pseudo-anomaly adds, before the student sees it."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -27,6 +29,6 @@ class Projection(nn.Module):
 def _hourglass(channels: int) -> nn.Sequential:
     widths = (channels, channels // 2, channels // 4, channels // 2, channels)
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.InstanceNorm2d(after), nn.LeakyReLU()]
     return nn.Sequential(*layers)
