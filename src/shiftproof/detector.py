@@ -38,7 +38,7 @@ class Inspection:
 
     @property
     def verdict(self) -> str:
-        """"defective" or "good"."""
+        """In a word: "defective" or "good"."""
         return "defective" if self.defective else "good"
 
 
@@ -52,13 +52,15 @@ class Detector:
         image_size: height and width that the networks see.
     """
 
-    def __init__(self, method: Method, calibration: Calibration, manifest: Mapping[str, Any], image_size: tuple[int, int]):
+    def __init__(
+        self, method: Method, calibration: Calibration, manifest: Mapping[str, Any], image_size: tuple[int, int]
+    ):
         self.method = method
         self.calibration = calibration
         self.manifest = manifest
         self.image_size = image_size
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.inspector = Inspector(method).to(self.device, memory_format=torch.channels_last)
+        self.inspector = Inspector(method).to(self.device).to(memory_format=torch.channels_last)
 
     def inspect(
         self, images: str | Path | NDArray[np.uint8] | Sequence[str | Path | NDArray[np.uint8]]
@@ -123,7 +125,9 @@ class Detector:
 
         return evaluate(self, Path(data), Path(out), **options).metrics
 
-    def _judge(self, shape: tuple[int, ...], anomaly_map: NDArray[np.float32], score: float, milliseconds: float) -> Inspection:
+    def _judge(
+        self, shape: tuple[int, ...], anomaly_map: NDArray[np.float32], score: float, milliseconds: float
+    ) -> Inspection:
         size = (shape[0], shape[1])
         return Inspection(
             score=score,
@@ -200,8 +204,14 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 def _as_image(image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
         return read_image(Path(image))
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
+    if (
+        image.dtype != np.uint8
+        or image.ndim not in (2, 3)
+        or (image.ndim == 3 and image.shape[2] != 3)
+        or 0 in image.shape
+    ):
         raise ImageError(
-            f"an array of shape {image.shape} and type {image.dtype} is no image: expected uint8, [H, W, 3] in RGB order or [H, W]"
+            f"an array of shape {image.shape} and type {image.dtype} is no image: "
+            "expected uint8, [H, W, 3] in RGB order or [H, W]"
         )
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image

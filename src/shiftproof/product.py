@@ -190,9 +190,7 @@ def _progress(listener: Listener) -> Progress:
     )
 
 
-def _choose_images(
-    data: Path, layout: str, calibration: str | Path | None, seed: int
-) -> tuple[list[Path], list[Path]]:
+def _choose_images(data: Path, layout: str, calibration: str | Path | None, seed: int) -> tuple[list[Path], list[Path]]:
     paths = good_images(data, layout)
     if calibration is not None:
         held_out = good_images(calibration)

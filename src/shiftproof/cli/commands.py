@@ -124,13 +124,18 @@ def train(
             **_given(given),
         )
     facts, record = detector.manifest["data"], detector.manifest["training"]
-    say(f"trained {detector.manifest['method']} on {facts['train_images']} good images: {record['steps']} steps in {duration(record['seconds'])}")
+    say(
+        f"trained {detector.manifest['method']} on {facts['train_images']} good images: "
+        f"{record['steps']} steps in {duration(record['seconds'])}"
+    )
     say(f"threshold {detector.calibration.threshold:.4f}; {detector.calibration.sentence()}")
     say(f"model: {model}")
     return FAILED_INPUTS if facts["unreadable"] else 0
 
 
-def evaluate(model: Path, data: Path, /, *, out: Path, shifts: str = "clean", layout: str = "auto", seed: int = 0) -> int:
+def evaluate(
+    model: Path, data: Path, /, *, out: Path, shifts: str = "clean", layout: str = "auto", seed: int = 0
+) -> int:
     """Score a labelled test set at the frozen threshold; writes metrics.json, scores.csv and report.html.
 
     Parameters
@@ -187,7 +192,10 @@ def predict(model: Path, /, *images: Path, out: Path) -> int:
 
     with Bar() as bar:
         found = run(load(model), images, out, on_progress=lambda done, total: bar("inspecting", done, total))
-    say(f"{found.images} images: {found.defective} defective, {found.images - found.defective - len(found.failures)} good, {len(found.failures)} unreadable")
+    say(
+        f"{found.images} images: {found.defective} defective, "
+        f"{found.images - found.defective - len(found.failures)} good, {len(found.failures)} unreadable"
+    )
     say(f"report: {out / 'report.html'}")
     return _failed(found.failures)
 
@@ -255,15 +263,17 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
 def _show_model(path: Path, manifest: Mapping[str, Any]) -> None:
     from shiftproof.calibration import Calibration
 
-    config, facts, record = manifest["config"], manifest["data"], manifest["training"]
+    config, facts, record, teacher = (manifest[key] for key in ("config", "data", "training", "teacher"))
     calibration = Calibration.from_json(manifest["calibration"])
     lines = {
         "model": f"{path} (format {manifest['format']}, shiftproof {manifest['shiftproof']})",
         "method": f"{manifest['method']} {dict(config['method'])}",
-        "teacher": f"{manifest['teacher']['name']} from {manifest['teacher']['source']}, sha256 {manifest['teacher']['sha256'][:12]}",
-        "images": f"{facts['train_images']} to train on, {facts['held_out_images']} held out; fingerprint {facts['fingerprint'][:12]}",
+        "teacher": f"{teacher['name']} from {teacher['source']}, sha256 {teacher['sha256'][:12]}",
+        "images": f"{facts['train_images']} to train on, {facts['held_out_images']} held out; "
+        f"fingerprint {facts['fingerprint'][:12]}",
         "image size": "x".join(map(str, config["image_size"])),
-        "training": f"{record['steps']} steps in {duration(record['seconds'])} on {record['device']} in {record['precision']}, seed {manifest['seed']}",
+        "training": f"{record['steps']} steps in {duration(record['seconds'])} on {record['device']}, "
+        f"precision {record['precision']}, seed {manifest['seed']}",
         "threshold": f"{calibration.threshold:.6g}; {calibration.sentence()}",
         "size": ", ".join(f"{name} {entry['bytes'] / 1e6:.1f} MB" for name, entry in manifest["files"].items()),
     }
@@ -282,13 +292,16 @@ def _show_backbone(name: str, method: str | None) -> None:
     teacher_info = describe_teacher(name)
     with torch.device("meta"):
         built = kind(Teacher(teacher_info), kind.Config())
-    modules = {"teacher": built.teacher}
+    modules: dict[str, torch.nn.Module] = {}
     for part, module in built.named_children():
         # The student's two halves are parts that the papers count.
         modules |= dict(module.named_children()) if part == "student" else {part: module}
     parts = {part: sum(p.numel() for p in module.parameters()) for part, module in modules.items()}
     rows = [(part, f"{count:,}") for part, count in parts.items() if count]
-    say(f"{name}: stages of {', '.join(map(str, teacher_info.channels))} channels at stride 4, 8, 16; weights: {teacher_info.licence}")
+    say(
+        f"{name}: stages of {', '.join(map(str, teacher_info.channels))} channels at stride 4, 8, 16; "
+        f"weights: {teacher_info.licence}"
+    )
     table((method or DEFAULT_METHOD, "parameters"), [*rows, ("total", f"{sum(parts.values()):,}")])
 
 

@@ -29,7 +29,13 @@ class Bar(AbstractContextManager["Bar"]):
     """A progress bar with the time left; where nobody watches, a line every tenth of the way."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         self._progress = Progress(*columns, console=ERR, transient=True)
         self._task: TaskID | None = None
         self._phase = ""

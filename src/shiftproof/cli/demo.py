@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ def lay_out_solar_cells(data: Path, seed: int) -> dict[str, int]:
         (data / folder).mkdir(parents=True)
         for path in paths:
             try:
-                os.symlink(path, data / folder / path.name)
+                (data / folder / path.name).symlink_to(path)
             except OSError:  # a file system without links
                 shutil.copyfile(path, data / folder / path.name)
     return {folder: len(paths) for folder, paths in folders.items()}

@@ -131,7 +131,9 @@ def evaluate(
     for name in [name for name, result in results.items() if not result.scored]:
         warn(f"{name} was left out: {results.pop(name).not_applicable or 'no image could be read'}")
     if not results:
-        raise DataError(f"nothing of {data} could be evaluated; the first failure: {(failures or ['no condition applies'])[0]}")
+        raise DataError(
+            f"nothing of {data} could be evaluated; the first failure: {(failures or ['no condition applies'])[0]}"
+        )
     metrics: dict[str, Any] = {name: result.metrics(threshold) for name, result in results.items()}
     shifted_metrics = [metrics[name] for name, result in results.items() if result.condition.shift is not None]
     if shifted_metrics:
@@ -214,7 +216,12 @@ def _row(
         "error": error,
     }
     if seen is not None:
-        row |= {"score": repr(seen.score), "p_value": repr(seen.p_value), "verdict": seen.verdict, "threshold": repr(seen.threshold)}
+        row |= {
+            "score": repr(seen.score),
+            "p_value": repr(seen.p_value),
+            "verdict": seen.verdict,
+            "threshold": repr(seen.threshold),
+        }
     return row
 
 

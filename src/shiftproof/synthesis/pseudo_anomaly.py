@@ -31,7 +31,9 @@ def add_pseudo_anomalies(images: Tensor, random: np.random.Generator) -> Tensor:
     height, width = images.shape[-2:]
     scale = min(height, width) / REFERENCE_SIDE
     for image in noisy:
-        rows, columns = (max(1, round(int(side) * scale)) for side in random.integers(*SIDE_RANGE, size=2, endpoint=True))
+        rows, columns = (
+            max(1, round(int(side) * scale)) for side in random.integers(*SIDE_RANGE, size=2, endpoint=True)
+        )
         top, left = int(random.integers(height - rows + 1)), int(random.integers(width - columns + 1))
         noise = octave_noise(rows, columns, random, frequency=32 * scale)
         image[:, top : top + rows, left : left + columns] += torch.from_numpy(STRENGTH * noise).to(image)

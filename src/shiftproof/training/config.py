@@ -42,7 +42,9 @@ class TrainConfig:
             if value is not None and value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} {value} is too small: expected 1 or more")
         if not 0 < self.learning_rate < 1:
-            raise UsageError(f"learning rate {self.learning_rate} is out of range: expected a number between 0 and 1, e.g. 4e-3")
+            raise UsageError(
+                f"learning rate {self.learning_rate} is out of range: expected a number between 0 and 1, e.g. 4e-3"
+            )
         if any(side < STRIDE or side % STRIDE for side in self.image_size):
             raise UsageError(f"image size {format_size(self.image_size)} is not made of multiples of {STRIDE}")
 
