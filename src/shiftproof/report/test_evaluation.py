@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shiftproof.errors import ShiftproofError
+from shiftproof.report.evaluation import EvaluationReport, Picture, ScoredImage, write_evaluation_report
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+NOTHING = dict.fromkeys(("auroc", "ap", "f1_max", "aupro_30", "aupro_05"))
+
+
+class Reader(HTMLParser):
+    """Fails on tags that do not close; gathers words and addresses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "data", "action")]
+        if tag == "img":
+            assert dict(attributes).get("alt")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data.strip())
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def text(reader: Reader) -> str:
+    return re.sub(r"\s+", " ", " ".join(word for word in reader.words if word)).replace("\u202f", " ")
+
+
+def picture(name: str, score: float, mask: np.ndarray | None = None) -> Picture:
+    image = np.full((40, 60, 3), 128, np.uint8)
+    return Picture(name, "scratch", score, image, image, mask)
+
+
+def metrics(**image: float | None) -> dict:
+    return {
+        "image": NOTHING | image,
+        "pixel": NOTHING,
+        "threshold": {"value": 0.5, "false_alarm_rate": 0.25, "detection_rate": 2 / 3},
+    }
+
+
+@pytest.fixture
+def report() -> EvaluationReport:
+    scores = [
+        *(ScoredImage(f"good/{i}.png", "good", False, score, 0.5, "good") for i, score in enumerate((0.1, 0.2, 0.3))),
+        ScoredImage("good/3.png", "good", False, 0.6, 0.01, "defective"),
+        ScoredImage("scratch/0.png", "scratch", True, 0.4, 0.2, "good"),
+        *(ScoredImage(f"scratch/{i}.png", "scratch", True, 0.9, None, "defective") for i in (1, 2)),
+    ]
+    return EvaluationReport(
+        title="rdpp on screw",
+        manifest={"method": "rdpp", "shiftproof": "0.1.0", "config": {"image_size": [256, 320], "seed": 7}},
+        calibration_sentence="60 held-out good images: at 95 % confidence at most 4.9 % false alarms",
+        conditions={"clean": metrics(auroc=0.91666)},
+        scores=scores,
+        misses=[picture("scratch/0.png", 0.4, np.eye(40, 60, dtype=bool))],
+        false_alarms=[picture("good/3.png", 0.6)],
+        low=0.0,
+        high=1.0,
+    )
+
+
+def test_the_page_says_what_the_detector_is_worth(tmp_path: Path, report: EvaluationReport) -> None:
+    write_evaluation_report(tmp_path / "report.html", report)
+    words = text(read(tmp_path / "report.html"))
+    assert "Of 3 defective images, 2 were caught ; of 4 good ones, 1 raised a false alarm" in words
+    for needed in ("66.7 %", "25.0 %", "0.917", report.calibration_sentence, "threshold 0.5", "256 × 320", "seed 7"):
+        assert needed in words
+    assert "Image AUROC 0.917 good against defective Pixel AUROC – inside" in words  # None is a dash
+    assert (
+        words.index("Detection rate") < words.index("Scores") < words.index("Worst misses") < words.index("All scores")
+    )
+    assert "miss" in words
+    assert "false alarm" in words
+
+
+def test_the_page_asks_for_nothing_from_outside(tmp_path: Path, report: EvaluationReport) -> None:
+    write_evaluation_report(tmp_path / "report.html", report)
+    page = read(tmp_path / "report.html")
+    assert len(page.addresses) == 4  # two pictures, each beside its heatmap
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "@import" not in source
+    assert "url(" not in source
+
+
+def test_names_are_text_and_never_markup(tmp_path: Path, report: EvaluationReport) -> None:
+    name = 'x"><script>alert(1)</script>&amp;.png'
+    hostile = replace(
+        report,
+        title=name,
+        calibration_sentence=name,
+        manifest={"method": name, "config": {"backbone": name, name: name}, "environment": {name: name}},
+        conditions={name: metrics()},
+        scores=[ScoredImage(name, name, True, 0.4, None, "good", name)],
+        misses=[replace(picture(name, 0.4), kind=name)],
+    )
+    write_evaluation_report(tmp_path / "report.html", hostile)
+    page = read(tmp_path / "report.html")
+    assert "script" not in page.tags
+    assert page.words.count(name) >= 5
+
+
+def test_a_name_that_is_no_text_does_not_keep_the_report_from_being_written(tmp_path, report) -> None:
+    bad = b"b\xff.png".decode("utf-8", "surrogateescape")
+    write_evaluation_report(tmp_path / "report.html", replace(report, misses=[picture(bad, 0.4)]))
+    assert (tmp_path / "report.html").read_bytes().decode("utf-8")
+
+
+def test_shifts_stand_beside_the_first_condition(tmp_path: Path, report: EvaluationReport) -> None:
+    shifted = [replace(item, condition="brightness-3", score=item.score + 0.3) for item in report.scores]
+    conditions = {name: metrics(auroc=0.8) for name in ("clean", "brightness-3", "mean_shift", "worst_shift")}
+    conditions["mean_shift"] = {"image": {"auroc": 0.8}, "pixel": None}  # what is missing is a dash too
+    write_evaluation_report(
+        tmp_path / "report.html", replace(report, conditions=conditions, scores=[*report.scores, *shifted])
+    )
+    page = read(tmp_path / "report.html")
+    words = text(page)
+    assert "mean of shifts – – 0.800 – –" in words
+    assert "Of 3 defective images" in words  # the head counts the first condition alone
+    assert "14 images, highest first" in words
+    assert page.tags.count("svg") == 2 + 2  # histogram, ROC, and a strip for each condition that is one
+
+
+def test_all_right_is_said_so(tmp_path: Path, report: EvaluationReport) -> None:
+    right = [item for item in report.scores if not item.outcome]
+    write_evaluation_report(tmp_path / "report.html", replace(report, scores=right, misses=[], false_alarms=[]))
+    words = text(read(tmp_path / "report.html"))
+    assert "every defective image was caught" in words
+    assert "every good image was let through" in words
+    assert "One scale" not in words
+
+
+@pytest.mark.parametrize("defective", [True, False])
+def test_one_class_alone_makes_a_page(tmp_path: Path, report: EvaluationReport, defective: bool) -> None:
+    one = [item for item in report.scores if item.defective is defective]
+    write_evaluation_report(tmp_path / "report.html", replace(report, scores=one))
+    assert "needs both classes" in text(read(tmp_path / "report.html"))
+
+
+def test_nothing_but_a_condition_makes_a_page(tmp_path: Path, report: EvaluationReport) -> None:
+    empty = replace(report, manifest={}, conditions={"clean": {}}, scores=[], misses=[], false_alarms=[])
+    write_evaluation_report(tmp_path / "report.html", empty)
+    assert "Detection rate –" in text(read(tmp_path / "report.html"))
+    with pytest.raises(ValueError, match="no condition"):
+        write_evaluation_report(tmp_path / "report.html", replace(empty, conditions={"mean_shift": {}}))
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, report: EvaluationReport) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ShiftproofError) as caught:
+        write_evaluation_report(tmp_path / "file" / "report.html", report)
+    assert "\n" not in str(caught.value)
