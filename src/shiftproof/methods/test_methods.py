@@ -1,0 +1,271 @@
+"""One contract for all methods: what the training, the evaluation and the export rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shiftproof.errors import UsageError
+from shiftproof.methods import METHODS, Inspector, Method, method_class, to_images
+from shiftproof.methods.base import NORMAL, Features
+from shiftproof.networks.teacher import Teacher, describe_teacher
+
+TEACHERS = ("tf_efficientnet_lite0.in1k", "resnet18.tv_in1k")
+SIZES = ((64, 64), (64, 96))
+
+
+def build(method: str, teacher: str) -> Method:
+    """With random weights, the teacher's too: the contract asks for no particular ones."""
+    cls = METHODS[method]
+    return cls(Teacher(describe_teacher(teacher)), cls.Config())
+
+
+@pytest.fixture(scope="module", params=[(m, t) for m in METHODS for t in TEACHERS], ids="-".join)
+def named(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def method(named: tuple[str, str]) -> Method:
+    torch.manual_seed(0)
+    return build(*named)
+
+
+def images(count: int, size: tuple[int, int] = (64, 64), seed: int = 0) -> Tensor:
+    """Float [B, 3, H, W] in [0, 1]: smooth shapes with a little noise."""
+    random = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 4, 4, generator=random)
+    smooth = nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
+    return (smooth + 0.05 * torch.rand(count, 3, *size, generator=random)).clamp(0, 1)
+
+
+def step(method: Method, batch: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """One training step's losses, as the training loop computes them."""
+    random = np.random.default_rng(seed)
+    views = method.views(batch, random)
+    with torch.no_grad():
+        features: dict[str, Features] = {name: method.teacher(view) for name, view in views.items()}
+        features[NORMAL] = method.teacher(batch)
+    return method.losses(features, random)
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def anomaly_maps(method: Method, batch: Tensor) -> Tensor:
+    with torch.no_grad():
+        return method.eval().anomaly_map(batch)
+
+
+# ------------------------------------------------------------------------------------------------------------- maps
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("count", [1, 3])
+def test_maps_are_finite_float32_of_the_images_size(method: Method, count: int, size: tuple[int, int]):
+    maps = anomaly_maps(method, images(count, size))
+    assert maps.shape == (count, *size)
+    assert maps.dtype == torch.float32
+    assert maps.isfinite().all()
+    assert maps.std() > 0
+
+
+def test_gray_images_are_images(method: Method):
+    gray = images(2).mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    maps = anomaly_maps(method, gray)
+    assert maps.isfinite().all()
+    assert maps.std() > 0
+    assert not torch.equal(maps[0], maps[1])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_constant_images_give_finite_maps(method: Method, value: float):
+    assert anomaly_maps(method, torch.full((2, 3, 64, 64), value)).isfinite().all()
+
+
+def test_an_image_is_judged_by_itself(method: Method):
+    """A batch of two is two batches of one."""
+    batch = images(2)
+    together = anomaly_maps(method, batch)
+    alone = torch.cat([anomaly_maps(method, image[None]) for image in batch])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_the_inspector_scores_the_maximum_of_the_same_map(method: Method):
+    pixels = (images(2, (64, 96)) * 255).byte().permute(0, 2, 3, 1)
+    inspector = Inspector(method.train())
+    assert not method.training
+    with torch.no_grad():
+        maps, scores = inspector(pixels)
+    torch.testing.assert_close(maps, anomaly_maps(method, to_images(pixels)))
+    assert scores.shape == (2,)
+    assert torch.equal(scores, maps.flatten(1).max(dim=1).values)
+
+
+def test_to_images_is_the_image_in_zero_to_one():
+    pixels = torch.tensor([[[[0, 51, 255], [255, 0, 0]]]], dtype=torch.uint8)
+    expected = torch.tensor([[[0, 1]], [[0.2, 0]], [[1, 0]]])[None]
+    torch.testing.assert_close(to_images(pixels), expected.float())
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+def cancelled(method: Method) -> set[int]:
+    """Biases straight before an instance norm, which takes them away again: their gradient is zero."""
+    found = set()
+    for part in method.modules():
+        if isinstance(part, nn.Sequential):
+            for before, after in zip(part, list(part)[1:], strict=False):
+                if isinstance(after, nn.InstanceNorm2d) and isinstance(before, nn.Conv2d) and before.bias is not None:
+                    found.add(id(before.bias))
+    return found
+
+
+def test_gradient_reaches_every_trained_part_and_nothing_of_the_teacher(method: Method):
+    method.train()
+    method.zero_grad(set_to_none=True)
+    before = {key: value.clone() for key, value in method.teacher.state_dict().items()}
+    total(step(method, images(3))).backward()
+    without = cancelled(method)
+    for name, parameter in method.named_parameters():
+        if name.startswith("teacher."):
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert id(parameter) in without or parameter.grad.abs().max() > 0, name
+    for key, value in method.teacher.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert not any(part.training for part in method.teacher.modules())
+
+
+def test_the_optimiser_gets_all_but_the_teacher_once(method: Method):
+    groups = method.trained_parameters(0.01)
+    given = [id(parameter) for group in groups for parameter in group["params"]]
+    expected = [id(p) for name, p in method.named_parameters() if not name.startswith("teacher.")]
+    assert sorted(given) == sorted(expected)
+    assert max(group["lr"] for group in groups) == 0.01
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_losses_are_finite_scalars(method: Method, count: int, size: tuple[int, int]):
+    losses = step(method.train(), images(count, size))
+    assert losses
+    for name, loss in losses.items():
+        assert loss.shape == (), name
+        assert loss.dtype == torch.float32, name
+        assert loss.isfinite(), name
+    assert total(losses).requires_grad
+
+
+def test_a_step_is_a_function_of_images_and_seed(method: Method):
+    method.train()
+    first, again = (step(method, images(3), seed=5) for _ in range(2))
+    assert first.keys() == again.keys()
+    for name in first:
+        assert first[name].item() == again[name].item(), name
+
+
+def test_views_are_of_the_first_images(method: Method):
+    batch = images(5, (64, 96))
+    kept = batch.clone()
+    views = method.views(batch, np.random.default_rng(0))
+    again = method.views(batch, np.random.default_rng(0))
+    assert torch.equal(batch, kept)
+    assert NORMAL not in views
+    for name, view in views.items():
+        assert 1 <= len(view) <= 5, name
+        assert view.shape[1:] == batch.shape[1:], name
+        assert view.dtype == batch.dtype, name
+        assert view.isfinite().all(), name
+        assert not torch.equal(view, batch[: len(view)]), name
+        assert torch.equal(view, again[name]), name
+        # A view is of its own image: nearer to it than to any other.
+        for k, image in enumerate(view):
+            assert (batch - image).abs().mean(dim=(1, 2, 3)).argmin() == k, name
+
+
+def test_training_lowers_the_loss(named: tuple[str, str]):
+    torch.manual_seed(0)
+    method = build(*named).train()
+    optimiser = torch.optim.Adam(method.trained_parameters(5e-3), betas=(0.5, 0.999))
+    batch, values = images(2), []
+    for _ in range(6):
+        loss = total(step(method, batch))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        values.append(loss.item())
+    assert values[-1] < 0.85 * values[0]
+
+
+# ------------------------------------------------------------------------------------------------ weights and names
+
+
+def test_weights_that_are_kept_and_loaded_give_the_same_maps(named: tuple[str, str], method: Method):
+    torch.manual_seed(1)
+    other = build(*named)
+    batch = images(2)
+    expected = anomaly_maps(method, batch)
+    assert not torch.allclose(anomaly_maps(other, batch), expected)
+    other.load_state_dict({key: value.clone() for key, value in method.state_dict().items()}, strict=True)
+    assert torch.equal(anomaly_maps(other, batch), expected)
+
+
+def test_methods_are_found_by_name():
+    for name, cls in METHODS.items():
+        assert method_class(name) is cls
+    with pytest.raises(UsageError, match="unknown method 'rdp'; did you mean rdpp, rd"):
+        method_class("rdp")
+
+
+# ------------------------------------------------------------------------------------------------------------ RD++
+
+
+def rdpp(**settings: Any) -> Method:
+    cls = METHODS["rdpp"]
+    torch.manual_seed(0)
+    return cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(**settings)).train()
+
+
+def test_rdpp_trains_its_projection_at_a_fifth_of_the_rate():
+    student, projection = rdpp().trained_parameters(5e-3)
+    assert student["lr"] == 5e-3
+    assert projection["lr"] == pytest.approx(1e-3)
+    assert student["lr"] / projection["lr"] == pytest.approx(5)
+
+
+@pytest.mark.parametrize(("share", "count", "expected"), [(0.25, 16, 4), (1.0, 3, 3), (0.25, 2, 1), (0.25, 1, 1)])
+def test_rdpp_gives_a_share_of_the_batch_a_noisy_view(share: float, count: int, expected: int):
+    batch = images(count, (32, 32))
+    views = rdpp(noisy_share=share).views(batch, np.random.default_rng(0))
+    assert {name: len(view) for name, view in views.items()} == {"noisy": expected}
+
+
+def test_rdpp_weighs_its_terms_as_the_paper():
+    """L = distill + 0.2 * (SSOT + 0.01 * Reconstruct + 0.1 * Contrast) / 1.11."""
+    batch = images(4)
+    weighted = step(rdpp(), batch)
+    plain = step(rdpp(projection_weight=3.0, reconstruct_weight=1.0, contrast_weight=1.0), batch)  # all weights are 1
+    share = 0.2 / 1.11
+    expected = {"distill": 1, "ssot": share, "reconstruct": 0.01 * share, "contrast": 0.1 * share}
+    assert weighted.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert weighted[name].item() == pytest.approx(weight * plain[name].item(), rel=1e-5), name
+
+
+def test_rdpp_as_published_learns_nothing_from_ssot():
+    batch = images(4)
+    pairwise, published, off = (
+        step(rdpp(ssot=kind), batch)["ssot"].item() for kind in ("pairwise", "published", "off")
+    )
+    assert pairwise > 1e-3
+    assert abs(published) < 1e-6
+    assert off == 0
