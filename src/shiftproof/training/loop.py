@@ -233,8 +233,17 @@ def _restore(
                 "resume with what it was started with, or start again with --overwrite"
             )
     method.load_state_dict(checkpoint.weights, strict=False)
-    state = optimiser.state_dict()
-    optimiser.load_state_dict({**state, "state": checkpoint.optimiser})
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    state = {
+        number: {key: _laid_out_like(parameters[number], value) for key, value in entry.items()}
+        for number, entry in checkpoint.optimiser.items()
+    }
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A moment in its parameter's memory layout: the fused optimisers walk both side by side, without looking."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def _precision(wanted: str) -> Any:
