@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,9 +20,9 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shiftproof.errors import ModelError, TrainingError
+from shiftproof.errors import ModelError, ShiftproofError, TrainingError, UsageError
 from shiftproof.methods.base import NORMAL, Method, to_images
-from shiftproof.training.checkpoint import Checkpoint, load_checkpoint, optimiser_tensors, save_checkpoint
+from shiftproof.training.checkpoint import FILE, Checkpoint, load_checkpoint, optimiser_tensors, save_checkpoint
 from shiftproof.training.config import TrainConfig, steps_per_epoch
 from shiftproof.training.features import NormalFeatures
 
@@ -29,7 +30,7 @@ CHECKPOINT_EVERY = 30.0  # seconds
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it would say is in the record
 
 
-class Interrupted(TrainingError):
+class Interrupted(TrainingError):  # noqa: N818 - nothing went wrong
     """Training was asked to stop (Ctrl-C, SIGTERM) and left a checkpoint."""
 
     exit_code = 130
@@ -82,7 +83,13 @@ def fit(
         Interrupted: Ctrl-C or SIGTERM; a checkpoint is left.
         TrainingError: a loss is no longer finite; the last good weights are left in a checkpoint.
         ModelError: the checkpoint found is damaged or of another run.
+        UsageError: more devices than images in a batch.
     """
+    batch = config.batch_for(len(pixels))
+    if config.devices > batch:
+        raise UsageError(
+            f"{config.devices} devices for batches of {batch} images: expected one image at least for each"
+        )
     fabric = Fabric(
         accelerator="auto",
         devices=config.devices,
@@ -92,10 +99,32 @@ def fit(
     if config.devices == 1:
         record, _ = _run(fabric, method, pixels, config, folder, dict(about or {}), progress or Progress())
         return record
-    # Functions that draw on the screen stay in this process; the others get what can be sent to them.
-    record, weights = fabric.launch(_run, method, np.asarray(pixels), config, folder, dict(about or {}), None)
-    method.load_state_dict(weights, strict=False)
-    return record
+    # Functions that draw on the screen stay in this process. Fabric takes apart what goes there and back, which frozen
+    # dataclasses do not allow: the config travels inside the function, the record as a dict.
+    shared = {key: value.cpu().clone().share_memory_() for key, value in trained_state(method).items()}
+    run = partial(_run_in_process, shared=shared, config=config, folder=folder, about=dict(about or {}))
+    outcome = fabric.launch(run, method, np.asarray(pixels))
+    if isinstance(outcome, ShiftproofError):
+        raise outcome
+    method.load_state_dict(shared, strict=False)
+    return Record(**outcome)
+
+
+def _run_in_process(
+    fabric: Fabric, method: Method, pixels: NDArray[np.uint8], *, shared: dict[str, Tensor], **rest: Any
+) -> dict[str, Any] | ShiftproofError:
+    """:func:`_run` in a process of its own; the first one leaves the weights in shared memory, which outlives it.
+
+    Errors are handed back: raised, they would arrive as a printed traceback.
+    """
+    try:
+        record, weights = _run(fabric, method, pixels, progress=None, **rest)
+    except ShiftproofError as error:
+        return error
+    if fabric.is_global_zero:
+        for key, value in weights.items():
+            shared[key].copy_(value)
+    return asdict(record)
 
 
 def _run(
@@ -111,7 +140,7 @@ def _run(
     torch.manual_seed(config.seed)
     count, batch = len(pixels), config.batch_for(len(pixels))
     steps = config.steps_for(count)
-    method.to(fabric.device, memory_format=torch.channels_last)
+    method.to(fabric.device).to(memory_format=torch.channels_last)
     method.train()
     optimiser = _optimiser(method, config)
     checkpoint = load_checkpoint(folder) if folder else None
@@ -152,17 +181,20 @@ def _run(
             features = _features(fabric, method, normal, pixels, chosen, random)
             with fabric.autocast():
                 losses = module.losses(features, random)
-            values = {name: float(value.detach()) for name, value in losses.items()}
+            terms = torch.stack(list(losses.values()))
+            # The means over all processes: a term that one of them has lost stops them all together.
+            means: Any = fabric.all_reduce(terms.detach(), reduce_op="mean")
+            values: dict[str, float] = dict(zip(losses, means.tolist(), strict=True))
             lost = [name for name, value in values.items() if not np.isfinite(value)]
             if lost:
                 keep(step)
-                kept = f"; the last good weights are in {folder}" if folder else ""
+                kept = f"; the last good weights are in {folder}" if folder and (folder / FILE).is_file() else ""
                 raise TrainingError(
                     f"training stopped at step {step} of {steps}: the loss {lost[0]!r} is {values[lost[0]]}{kept}; "
                     "train again with --overwrite and a lower --learning-rate, or with --precision 32"
                 )
             optimiser.zero_grad(set_to_none=True)
-            fabric.backward(torch.stack(list(losses.values())).sum())
+            fabric.backward(terms.sum())
             optimiser.step()
             recent = {name: 0.95 * recent.get(name, value) + 0.05 * value for name, value in values.items()}
             progress.step(step + 1, steps, recent)
@@ -263,7 +295,7 @@ def stop_requests() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: FrameType | None) -> None:
         event.set()
