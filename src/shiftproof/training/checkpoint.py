@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     partial = path.with_suffix(".partial")
     try:
         save_file(tensors, partial, metadata={"training": json.dumps(head)})
-        os.replace(partial, path)
-    except SafetensorError as error:  # how safetensors reports an operating system's error
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:  # safetensors reports an operating system's error as its own
         partial.unlink(missing_ok=True)
         raise OSError(str(error)) from error
 

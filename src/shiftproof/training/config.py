@@ -41,6 +41,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} {value} is too small: expected 1 or more")
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed} is negative: expected 0 or more")
         if not 0 < self.learning_rate < 1:
             raise UsageError(
                 f"learning rate {self.learning_rate} is out of range: expected a number between 0 and 1, e.g. 4e-3"
@@ -84,7 +86,7 @@ def parse_size(text: str) -> tuple[int, int]:
     ((256, 256), (640, 256))
     """
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UsageError(f"image size {text!r} is not understood: expected N or HxW in pixels, e.g. 256 or 640x256")
     return int(parts[0]), int(parts[-1])
 
