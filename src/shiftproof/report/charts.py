@@ -118,7 +118,7 @@ def histogram(
     parts += _bars(shares[1], edges, axis, base, half / tallest, "defective")
     parts.append(f'<line class="rule" x1="{left}" x2="{width - right}" y1="{base}" y2="{base}"/>')
     parts.append(f'<line class="threshold" x1="{line:.1f}" x2="{line:.1f}" y1="18" y2="{foot}"/>')
-    parts.append(_label(line, 12, f"threshold {threshold:.4g}", "threshold-label", left, width - right))
+    parts.append(_label(line, 12, f"threshold {threshold:#.4g}", "threshold-label", left, width - right))
 
     raised, caught = int((above > threshold).sum()), int((below > threshold).sum())
     second = f"{raised} false alarm{'' if raised == 1 else 's'}" if below.size else f"{raised} above the threshold"
@@ -138,7 +138,7 @@ def histogram(
         f'<text class="axis" x="{(left + width - right) / 2}" y="{foot + 40}" text-anchor="middle">{unit}</text>'
     )
     counts = f"{above.size} {labels[0]}" + (f", {below.size} {labels[1]}" if below.size else "")
-    return _svg(width, foot + 46, f"Histogram of image scores: {counts}; threshold {threshold:.4g}", parts)
+    return _svg(width, foot + 46, f"Histogram of image scores: {counts}; threshold {threshold:#.4g}", parts)
 
 
 def strip(good: ArrayLike, defective: ArrayLike, threshold: float, axis: Axis) -> str:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 # "inferno" (N. Smith and S. van der Walt, CC0) at ten even steps: perceptually even, readable in gray and by the colour-blind.
 _ANCHORS = ("000004", "1b0c41", "4a0c6b", "781c6d", "a52c60", "cf4446", "ed6925", "fb9b06", "f7d13d", "fcffa4")
-_OUTLINE = np.array((0, 229, 255), np.uint8)  # cyan is nowhere on the heat scale
+_OUTLINE = np.array((0, 229, 255), np.uint8)  # cyan is nowhere on the heat scale,
+_RIM = np.array((0, 28, 38), np.uint8)  # and a dark line around it sets it off from heat as bright as itself
 # How much heat covers the image at the hottest value; the square root of it leaves cool parts as they were.
 _STRONGEST_BLEND = 0.8
 
@@ -99,21 +100,24 @@ def overlay(
     steps = _steps(anomaly_map, low, high)
     blended = ((image * _KEEP[steps][..., None] + _HEAT[steps] + 128) >> 8).astype(np.uint8)
     if mask is not None:
-        blended[_outline(mask, anomaly_map.shape)] = _OUTLINE
+        if mask.shape != anomaly_map.shape:
+            raise ValueError(f"mask has shape {mask.shape}; expected {anomaly_map.shape}, as its image")
+        width = max(1, round(min(mask.shape) / 256))
+        mask = mask.astype(bool)
+        inner = _grown(mask, width)
+        blended[_grown(inner, width) & ~inner] = _RIM
+        blended[inner & ~mask] = _OUTLINE
     return blended
 
 
-def _outline(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The rim around a mask: pixels outside it within 1/256 of the image's shorter side; bool [H, W]."""
-    if mask.shape != shape:
-        raise ValueError(f"mask has shape {mask.shape}; expected {shape}, as its image")
-    mask = mask.astype(bool)
+def _grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """The mask and all pixels within `width` steps of it, up, down, left and right; bool [H, W]."""
     grown = mask
-    for _ in range(max(1, round(min(shape) / 256))):
+    for _ in range(width):
         wider = grown.copy()
         wider[1:] |= grown[:-1]
         wider[:-1] |= grown[1:]
         wider[:, 1:] |= grown[:, :-1]
         wider[:, :-1] |= grown[:, 1:]
         grown = wider
-    return grown & ~mask
+    return grown

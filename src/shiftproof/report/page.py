@@ -76,10 +76,10 @@ def percent(value: float | None) -> str:
 def score(value: float | str | None) -> str:
     """An anomaly score, which has no fixed range: four digits; a dash for None and for an empty cell.
 
-    >>> score(0.0123456), score(""), score(1234.5)
-    ('0.01235', '–', '1234')
+    >>> score(0.0123456), score(0.323), score(1234.5), score("")
+    ('0.01235', '0.3230', '1234', '–')
     """
-    return DASH if value is None or value == "" else f"{float(value):.4g}"
+    return DASH if value is None or value == "" else f"{float(value):#.4g}".rstrip(".")
 
 
 def duration(seconds: float | None) -> str:

@@ -35,7 +35,7 @@ def test_any_scores_make_a_drawing_with_every_number_in_it_finite(good, defectiv
 
 def test_bars_and_words_count_the_same_images() -> None:
     svg = histogram([0.1, 0.2, 0.5, 0.9], [0.4, 0.5, 0.7], 0.5)
-    assert {"4 good", "1 false alarm", "2 misses", "3 defective", "threshold 0.5"} <= set(words(svg))
+    assert {"4 good", "1 false alarm", "2 misses", "3 defective", "threshold 0.5000"} <= set(words(svg))
     line = float(elements(svg, "threshold")[0].get("x1"))
     for name, beyond in (("good", 1), ("defective", 1)):
         starts = [float(bar.get("x")) for bar in elements(svg, name)]

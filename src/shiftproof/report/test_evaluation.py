@@ -91,7 +91,7 @@ def test_the_page_says_what_the_detector_is_worth(tmp_path: Path, report: Evalua
     write_evaluation_report(tmp_path / "report.html", report)
     words = text(read(tmp_path / "report.html"))
     assert "Of 3 defective images, 2 were caught ; of 4 good ones, 1 raised a false alarm" in words
-    for needed in ("66.7 %", "25.0 %", "0.917", report.calibration_sentence, "threshold 0.5", "256 × 320", "seed 7"):
+    for needed in ("66.7 %", "25.0 %", "0.917", report.calibration_sentence, "threshold 0.5000", "256 × 320", "seed 7"):
         assert needed in words
     assert "Image AUROC 0.917 good against defective Pixel AUROC – inside" in words  # None is a dash
     assert (

@@ -54,9 +54,10 @@ def test_heat_covers_nothing_at_the_bottom_and_most_at_the_top(anomaly_map: np.n
 def test_the_outline_goes_around_the_defect_and_hides_none_of_it() -> None:
     image, anomaly_map, mask = np.full((300, 280, 3), 90, np.uint8), np.zeros((300, 280)), np.zeros((300, 280), bool)
     mask[100:110, 50:60] = True
-    changed = (overlay(image, anomaly_map, 0, 1, mask) != image).any(axis=2)
-    assert not (changed & mask).any()
-    assert changed.sum() == 40  # one pixel along each side
+    drawn = overlay(image, anomaly_map, 0, 1, mask)
+    assert (drawn[mask] == 90).all()
+    assert (drawn == (0, 229, 255)).all(axis=2).sum() == 40  # one pixel along each side
+    assert (drawn != 90).any(axis=2).sum() == 40 + 44  # and a dark one around it
     mask[:] = False
     mask[0:2, 0:2] = True  # in the corner nothing wraps around to the far side
     assert (overlay(image, anomaly_map, 0, 1, mask) != image).any(axis=2)[4:, 4:].sum() == 0
