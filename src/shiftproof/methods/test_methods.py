@@ -174,14 +174,14 @@ def test_a_step_is_a_function_of_images_and_seed(method: Method):
 
 
 def test_views_are_of_the_first_images(method: Method):
-    batch = images(5, (64, 96))
+    batch = images(12, (64, 96))
     kept = batch.clone()
     views = method.views(batch, np.random.default_rng(0))
     again = method.views(batch, np.random.default_rng(0))
     assert torch.equal(batch, kept)
     assert NORMAL not in views
     for name, view in views.items():
-        assert 1 <= len(view) <= 5, name
+        assert 1 <= len(view) <= len(batch), name
         assert view.shape[1:] == batch.shape[1:], name
         assert view.dtype == batch.dtype, name
         assert view.isfinite().all(), name
@@ -259,6 +259,17 @@ def test_rdpp_weighs_its_terms_as_the_paper():
     assert weighted.keys() == expected.keys()
     for name, weight in expected.items():
         assert weighted[name].item() == pytest.approx(weight * plain[name].item(), rel=1e-5), name
+
+
+def test_rdpp_rebuilds_through_its_projection_in_training_and_after():
+    method = rdpp().train()
+    step(method, images(4))["distill"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.projection.parameters())
+    batch = images(1)
+    before = anomaly_maps(method, batch)
+    for parameter in method.projection.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    assert not torch.allclose(anomaly_maps(method, batch), before)
 
 
 def test_rdpp_as_published_learns_nothing_from_ssot():
