@@ -60,7 +60,8 @@ class Detector:
         self.manifest = manifest
         self.image_size = image_size
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.inspector = Inspector(method).to(self.device).to(memory_format=torch.channels_last)
+        self.inspector = Inspector(method).to(self.device)
+        method.arrange()
 
     def inspect(
         self, images: str | Path | NDArray[np.uint8] | Sequence[str | Path | NDArray[np.uint8]]

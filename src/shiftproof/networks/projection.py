@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 
@@ -23,7 +24,10 @@ class Projection(nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Project each stage; shapes stay as they are ([B, C_k, H_k, W_k])."""
-        return [stage(feature) for stage, feature in zip(self.stages, features, strict=True)]
+        return [
+            stage(feature.contiguous()).contiguous(memory_format=torch.channels_last)
+            for stage, feature in zip(self.stages, features, strict=True)
+        ]
 
 
 def _hourglass(channels: int) -> nn.Sequential:

@@ -87,6 +87,11 @@ class Teacher(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.parameters()).device
+
     def train(self, mode: bool = True) -> Teacher:
         """Stay in eval mode: batch norm keeps ImageNet's statistics."""
         return super().train(False)

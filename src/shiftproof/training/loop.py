@@ -140,7 +140,8 @@ def _run(
     torch.manual_seed(config.seed)
     count, batch = len(pixels), config.batch_for(len(pixels))
     steps = config.steps_for(count)
-    method.to(fabric.device).to(memory_format=torch.channels_last)
+    method.to(fabric.device)
+    method.arrange()
     method.train()
     optimiser = _optimiser(method, config)
     checkpoint = load_checkpoint(folder) if folder else None
@@ -257,7 +258,7 @@ def _restore(
     about: dict[str, Any],
     folder: Path | None,
 ) -> None:
-    for key in sorted({*about, *checkpoint.about}):
+    for key in {**about, **checkpoint.about}:  # in the caller's order
         now, then = about.get(key), checkpoint.about.get(key)
         if now != then:
             raise ModelError(
