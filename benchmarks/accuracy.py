@@ -1,6 +1,6 @@
-"""Accuracy on real categories: trains and evaluates each cell once, keeps it, and prints the table of all kept cells.
+r"""Accuracy on real categories: trains and evaluates each cell once, keeps it, and prints the table of all kept cells.
 
-    python benchmarks/accuracy.py --out runs/accuracy --data ../shared/data/screw ../shared/data/ksdd \\
+    python benchmarks/accuracy.py --out runs/accuracy --data ../shared/data/screw ../shared/data/ksdd \
         --methods rd rdpp --seeds 0 1 2 [--image-size 256] [--backbone B --weights FILE] [--set ssot=off]
 
 A cell is a category, a backbone, a method, its settings and a seed. The protocol is blind: the fixed schedule, the last
@@ -61,7 +61,9 @@ def print_table(out: Path) -> None:
         groups.setdefault(key, []).append(cell)
     columns = [("image", "auroc"), ("pixel", "auroc"), ("pixel", "aupro_30"), ("pixel", "aupro_05")]
     rates = [("threshold", "false_alarm_rate"), ("threshold", "detection_rate")]
-    print("| data | size | backbone | method | steps | seeds | image AUROC | pixel AUROC | AUPRO 0.3 | AUPRO 0.05", end="")
+    print(
+        "| data | size | backbone | method | steps | seeds | image AUROC | pixel AUROC | AUPRO 0.3 | AUPRO 0.05", end=""
+    )
     print(" | false alarms | detected |\n|---|---|---|---|---|---|---|---|---|---|---|---|")
     for key, cells in sorted(groups.items()):
         seeds = ", ".join(str(cell["seed"]) for cell in cells)
@@ -96,7 +98,14 @@ def main() -> None:
     for seed in arguments.seeds:
         for data in arguments.data:
             for method in arguments.methods:
-                parts = [data.name, arguments.backbone.split(".")[0], method, *arguments.set, str(arguments.steps), str(seed)]
+                parts = [
+                    data.name,
+                    arguments.backbone.split(".")[0],
+                    method,
+                    *arguments.set,
+                    str(arguments.steps),
+                    str(seed),
+                ]
                 cell = arguments.out / "_".join(parts)
                 if not (cell / "cell.json").is_file():
                     compute(cell, data, method, arguments, seed)

@@ -4,9 +4,9 @@ Each contender trains in a process of its own, in alternating order. anomalib's 
 PyTorch loop, without what Lightning adds; images lie decoded in memory for both. For us the one-off pass that caches the
 teacher's features is reported apart and counted in "to the end".
 
-    python benchmarks/train_speed.py --data CATEGORY --weights FILE.safetensors [--epochs 2] [--repeats 2]
+    python benchmarks/train_speed.py [--data CATEGORY] [--epochs 1] [--repeats 2] [--precision 32]
 
-needs ``pip install anomalib==2.7.0`` beside shiftproof, and the weights of ``resnet18.tv_in1k``.
+needs ``pip install anomalib==2.7.0`` beside shiftproof.
 """
 
 from __future__ import annotations
@@ -21,27 +21,36 @@ import time
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 
 BACKBONE = "resnet18.tv_in1k"
 CONTENDERS = ("shiftproof rd", "shiftproof rdpp", "anomalib rd")
 
 
-def pixels_of(data: Path, size: int, count: int) -> np.ndarray:
-    """The first good images of a category, uint8 [N, size, size, 3]."""
+def pixels_of(data: Path | None, size: int, count: int) -> np.ndarray:
+    """The first good images of a category, or noise, uint8 [N, size, size, 3]: speed is the same on both."""
+    if data is None:
+        return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     from shiftproof.data import decode_images, good_images
 
     return decode_images(good_images(data)[:count], (size, size)).pixels
 
 
-def train_ours(method: str, pixels: np.ndarray, weights: Path, epochs: int, precision: str) -> dict[str, float]:
+def teacher_state() -> dict[str, torch.Tensor]:
+    """Random weights of the teacher, the same for all: speed does not depend on them, and no file is needed."""
+    torch.manual_seed(0)
+    return timm.create_model(BACKBONE, pretrained=False, features_only=True, out_indices=(1, 2, 3)).state_dict()
+
+
+def train_ours(method: str, pixels: np.ndarray, epochs: int, precision: str) -> dict[str, float]:
     """Seconds of the feature pass and of each epoch with our loop."""
     from shiftproof.methods import method_class
-    from shiftproof.networks.teacher import load_teacher
+    from shiftproof.networks.teacher import Teacher, describe_teacher
     from shiftproof.training import Progress, TrainConfig, fit
 
     kind = method_class(method)
-    network = kind(load_teacher(BACKBONE, weights)[0], kind.Config())
+    network = kind(Teacher(describe_teacher(BACKBONE), teacher_state()), kind.Config())
     times: list[float] = []
     started = time.perf_counter()
     config = TrainConfig(epochs=epochs, precision=precision)
@@ -52,17 +61,16 @@ def train_ours(method: str, pixels: np.ndarray, weights: Path, epochs: int, prec
     return {"epoch": step * per_epoch, "before": times[0] - started - step}
 
 
-def train_anomalib(pixels: np.ndarray, weights: Path, epochs: int) -> dict[str, float]:
+def train_anomalib(pixels: np.ndarray, epochs: int) -> dict[str, float]:
     """The same with anomalib's model, loss and optimiser."""
     from anomalib.models.image.reverse_distillation.loss import ReverseDistillationLoss
     from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
-    from safetensors.torch import load_file
 
     size = pixels.shape[1:3]
     model = ReverseDistillationModel(
         "resnet18", tuple(size), layers=["layer1", "layer2", "layer3"], anomaly_map_mode="add", pre_trained=False
     )
-    model.encoder.feature_extractor.load_state_dict(load_file(weights), strict=True)
+    model.encoder.feature_extractor.load_state_dict(teacher_state(), strict=True)
     loss_of = ReverseDistillationLoss()
     parameters = [*model.decoder.parameters(), *model.bottleneck.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.99))
@@ -90,10 +98,10 @@ def run_one(arguments: argparse.Namespace) -> None:
     pixels = pixels_of(arguments.data, arguments.size, arguments.images)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if arguments.contender.startswith("anomalib"):
-        found = train_anomalib(pixels, arguments.weights, arguments.epochs)
+        found = train_anomalib(pixels, arguments.epochs)
     else:
         method = arguments.contender.split()[1]
-        found = train_ours(method, pixels, arguments.weights, arguments.epochs, arguments.precision)
+        found = train_ours(method, pixels, arguments.epochs, arguments.precision)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({**found, "memory": (peak - before) / 1024, "images": len(pixels)}))
 
@@ -101,8 +109,7 @@ def run_one(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """All contenders, alternating, and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="category to take good images of; noise without")
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=1)
@@ -125,12 +132,12 @@ def main() -> None:
         name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
     }
     peer = middle["anomalib rd"]
-    print(
-        f"\n{torch.get_num_threads()} threads, torch {torch.__version__}, {BACKBONE}, {peer['images']:.0f} images of {arguments.size}x{arguments.size}, batch 16, ours in precision {arguments.precision}; medians of {arguments.repeats}\n"
-    )
-    print(
-        "| | seconds an epoch | anomalib / this | feature pass and start (s) | peak memory above the images (MiB) |\n|---|---|---|---|---|"
-    )
+    images = f"{peer['images']:.0f} images of {arguments.size}x{arguments.size}, batch 16"
+    ours = f"ours in precision {arguments.precision}"
+    print(f"\n{arguments.threads} threads, torch {torch.__version__}, {BACKBONE}, {images}, {ours}", end="")
+    print(f"; medians of {arguments.repeats}\n")
+    print("| | seconds an epoch | anomalib / this | before the first step (s) | peak memory above the images (MiB) |")
+    print("|---|---|---|---|---|")
     for name, m in middle.items():
         print(
             f"| {name} | {m['epoch']:.1f} | {peer['epoch'] / m['epoch']:.1f} | {m['before']:.1f} | {m['memory']:.0f} |"
