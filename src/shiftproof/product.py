@@ -74,10 +74,15 @@ def train(
     kind = method_class(method)
     method_config = build_config(kind.Config, method_options or {}, f"option of {method}")
     config = build_config(TrainConfig, {**schedule, **_image_size(schedule, listener)}, "setting")
+    if not 0 < false_alarm_rate < 1:
+        raise UsageError(
+            f"false-alarm rate {false_alarm_rate} is out of range: expected one between 0 and 1, e.g. 0.05"
+        )
     checkpoints = folder / TRAINING
     if resume and load_checkpoint(checkpoints) is None:
         if not (folder / MANIFEST).is_file():
-            raise ModelError(f"{folder} holds no checkpoint to resume from: leave --resume out to start")
+            start = "start again with --overwrite" if folder.exists() else "leave --resume out to start"
+            raise ModelError(f"{folder} holds no checkpoint to resume from: {start}")
         listener.say(f"{folder} is finished: there is nothing to resume")
         return load(folder)
     refuse_occupied(folder, overwrite or resume)
@@ -94,12 +99,13 @@ def train(
             raise DataError(f"{data} holds 1 readable good image to train on: expected 2 at least; add images")
         settings = {"backbone": backbone, **asdict(config), "image_size": list(config.image_size)}
         options = asdict(method_config)
+        # What a person has set comes first: another seed is another split of the data, another backbone another teacher.
         about = {
             "method": method,
-            "data": good.fingerprint,
-            "teacher": teacher_facts["sha256"],
             **settings,
             **{f"{method}.{key}": value for key, value in options.items()},
+            "teacher": teacher_facts["sha256"],
+            "data": good.fingerprint,
         }
         record = fit(network, good.pixels, config, folder=checkpoints, about=about, progress=_progress(listener))
         calibrated = calibrate(Inspector(network), held_out.pixels, false_alarm_rate)
