@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from shiftproof.cli.commands import COMMANDS
-from shiftproof.cli.console import ERR
+from shiftproof.cli.console import ERR, printable
 from shiftproof.errors import ShiftproofError
 
 REFUSED = 2  # exit code: wrong use, or nothing to work on
@@ -59,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def one_line(error: Exception) -> str:
     """An error's message without line breaks."""
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))
 
 
 __all__ = ["build_app", "main", "run"]

@@ -17,12 +17,21 @@ ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def say(line: str) -> None:
     """A fact, on standard output."""
-    OUT.print(line, markup=False)
+    OUT.print(printable(line), markup=False)
 
 
 def warn(line: str) -> None:
     """Something left out or gone wrong that does not end the command."""
-    ERR.print(f"warning: {line}", markup=False, style="yellow")
+    ERR.print(f"warning: {printable(line)}", markup=False, style="yellow")
+
+
+def printable(line: str) -> str:
+    r"""A line that every terminal takes: bytes of a file name that are no Unicode are escaped.
+
+    >>> print(printable("caf\udce9.png"))
+    caf\udce9.png
+    """
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class Bar(AbstractContextManager["Bar"]):
@@ -75,7 +84,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         drawn.add_column(name, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         drawn.add_row(*row)
-    OUT.print(drawn)
+    # As wide as it needs to be: in a pipe or a narrow window, numbers cut short would be worse than long lines.
+    Console(highlight=False, width=max(OUT.width, 200)).print(drawn, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
