@@ -60,7 +60,7 @@ def predict(
     shown: list[tuple[float, int, Picture]] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with (out / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        with (out / "predictions.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
@@ -121,8 +121,10 @@ def _find(inputs: Sequence[str | Path]) -> tuple[list[Path], list[tuple[Path, st
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
     """Names for outputs: the path below what all have in common, with its ending, so that no two collide."""
-    common = Path(os.path.commonpath([path.absolute().parent for path in paths]))
-    return {path: path.absolute().relative_to(common).as_posix() for path in paths}
+    # Without "..", which would lead out of the folder; links stay, as two of them may lead to one file.
+    places = {path: Path(os.path.abspath(path)) for path in paths}  # noqa: PTH100
+    common = os.path.commonpath([place.parent for place in places.values()])
+    return {path: place.relative_to(common).as_posix() for path, place in places.items()}
 
 
 def _error_row(path: Path, message: str) -> dict[str, Any]:
