@@ -1,0 +1,1 @@
+"""End to end: what a person types, and what lies on the disk afterwards."""

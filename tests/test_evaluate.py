@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from shiftproof.metrics import image_metrics
+
+from .parts import read_csv, read_json, save, scratched, texture
+
+IMAGE = {"auroc", "ap", "f1_max"}
+PIXEL = {"auroc", "ap", "f1_max", "aupro_30", "aupro_05"}
+THRESHOLD = {"value", "false_alarm_rate", "detection_rate"}
+COLUMNS = ["condition", "path", "kind", "label", "status", "score", "p_value", "verdict", "threshold", "error"]
+
+
+def assert_condition(entry, *, masks=True):
+    assert entry["image"].keys() == IMAGE
+    assert entry["pixel"].keys() == PIXEL
+    assert entry["threshold"].keys() == THRESHOLD
+    numbers = [*entry["image"].values(), entry["threshold"]["false_alarm_rate"], entry["threshold"]["detection_rate"]]
+    numbers += entry["pixel"].values() if masks else []
+    assert all(isinstance(number, float) and 0 <= number <= 1 for number in numbers)
+    if not masks:
+        assert set(entry["pixel"].values()) == {None}
+
+
+def assert_self_contained(page):
+    """One file: no script, and nothing that a browser would fetch."""
+    text = page.read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "<link" not in text
+    assert "@import" not in text
+    assert set(re.findall(r"(?:src|href)\s*=\s*[\"']?([a-z]+:|#|/)", text)) <= {"data:", "#"}
+    assert set(re.findall(r"url\(\s*[\"']?(data:|#|.)", text)) <= {"data:", "#"}
+    return text
+
+
+@pytest.fixture(scope="module")
+def evaluated(model, product, tmp_path_factory):
+    """An evaluation, clean and under two shifts, for tests that only read it."""
+    from shiftproof.cli import run
+
+    out = tmp_path_factory.mktemp("evaluation")
+    assert (
+        run(["evaluate", str(model), str(product), "--out", str(out), "--shifts", "clean,brightness:3,rotation"]) == 0
+    )
+    return out
+
+
+def test_metrics_hold_an_object_for_each_condition_and_what_they_come_to(evaluated, model):
+    metrics = read_json(evaluated / "metrics.json")
+    assert list(metrics) == ["clean", "brightness-3", "rotation-3", "mean_shift", "worst_shift"]
+    for entry in metrics.values():
+        assert_condition(entry)
+        assert entry["threshold"]["value"] == read_json(model / "model.json")["calibration"]["threshold"]
+    assert metrics["clean"]["images"] == {"good": 4, "defective": 3, "lost_defects": 0}
+    bright, turned = metrics["brightness-3"], metrics["rotation-3"]
+    for group, keys in (("image", IMAGE), ("pixel", PIXEL), ("threshold", THRESHOLD - {"value"})):
+        for key in keys:
+            pair = bright[group][key], turned[group][key]
+            assert metrics["mean_shift"][group][key] == pytest.approx(sum(pair) / 2)
+            worst = max(pair) if key == "false_alarm_rate" else min(pair)
+            assert metrics["worst_shift"][group][key] == worst
+
+
+def test_scores_say_every_image_under_every_condition_and_metrics_follow_from_them(evaluated, product):
+    rows = read_csv(evaluated / "scores.csv")
+    assert list(rows[0]) == COLUMNS
+    names = sorted(path.relative_to(product).as_posix() for path in (product / "test").rglob("*.png"))
+    metrics = read_json(evaluated / "metrics.json")
+    for condition in ("clean", "brightness-3", "rotation-3"):
+        held = [row for row in rows if row["condition"] == condition]
+        assert sorted(row["path"] for row in held) == names
+        assert {row["status"] for row in held} == {"ok"}
+        for row in held:
+            kind = row["path"].split("/")[1]
+            assert (row["kind"], row["label"]) == (kind, "good" if kind == "good" else "defective")
+            assert row["verdict"] == ("defective" if float(row["score"]) > float(row["threshold"]) else "good")
+            assert 0.25 <= float(row["p_value"]) <= 1  # three images were held out
+            assert row["error"] == ""
+        labels = np.array([row["label"] == "defective" for row in held])
+        scores = np.array([float(row["score"]) for row in held])
+        flagged = np.array([row["verdict"] == "defective" for row in held])
+        entry = metrics[condition]
+        assert entry["image"] == image_metrics(labels, scores)
+        assert entry["threshold"]["false_alarm_rate"] == flagged[~labels].mean()
+        assert entry["threshold"]["detection_rate"] == flagged[labels].mean()
+    of_first = {row["condition"]: row["score"] for row in rows if row["path"] == names[0]}
+    assert len(set(of_first.values())) == 3  # the shifts did something
+
+
+def test_the_report_is_one_file(evaluated, model):
+    text = assert_self_contained(evaluated / "report.html")
+    assert f"{model.name} on part" in text
+    assert "brightness-3" in text
+    assert "59 would certify" in text
+    assert sorted(path.name for path in evaluated.iterdir()) == ["metrics.json", "report.html", "scores.csv"]
+
+
+def test_the_table_is_whole_where_nobody_watches(shiftproof, model, product, tmp_path):
+    said = shiftproof("evaluate", model, product, "--out", tmp_path / "out")
+    assert said.code == 0
+    assert "…" not in said.out
+    head, row = said.out.splitlines()[:2]
+    for name in ("condition", "image AUROC", "pixel AUROC", "AUPRO 0.3", "false alarms", "detected"):
+        assert name in head
+    metrics = read_json(tmp_path / "out" / "metrics.json")
+    assert list(metrics) == ["clean"]
+    assert row.split()[:3] == ["clean", *(f"{metrics['clean']['image'][key]:.3f}" for key in ("auroc", "ap"))]
+    assert f"report: {tmp_path / 'out' / 'report.html'}" in said.out
+
+
+def test_the_same_again_gives_the_same_figures(shiftproof, evaluated, model, product, tmp_path):
+    shifts = "clean,brightness:3,rotation"
+    assert shiftproof("evaluate", model, product, "--out", tmp_path, "--shifts", shifts).code == 0
+    assert (tmp_path / "scores.csv").read_bytes() == (evaluated / "scores.csv").read_bytes()
+    assert read_json(tmp_path / "metrics.json") == read_json(evaluated / "metrics.json")
+    assert shiftproof("evaluate", model, product, "--out", tmp_path, "--shifts", shifts, "--seed", 1).code == 0
+    other, first = (read_json(folder / "metrics.json") for folder in (tmp_path, evaluated))
+    assert (other["clean"], other["brightness-3"]) == (first["clean"], first["brightness-3"])
+    assert (tmp_path / "scores.csv").read_bytes() != (evaluated / "scores.csv").read_bytes()  # other turns
+
+
+def test_pixel_figures_are_null_without_masks(shiftproof, model, own_product, tmp_path):
+    shutil.rmtree(own_product / "ground_truth")
+    said = shiftproof("evaluate", model, own_product, "--out", tmp_path / "out", "--shifts", "clean,contrast")
+    assert said.code == 0
+    for entry in read_json(tmp_path / "out" / "metrics.json").values():
+        assert_condition(entry, masks=False)
+    assert_self_contained(tmp_path / "out" / "report.html")
+
+
+def test_a_folder_of_kinds_is_evaluated_too(shiftproof, model, product, tmp_path):
+    shutil.copytree(product / "test", tmp_path / "kinds")
+    assert shiftproof("evaluate", model, tmp_path / "kinds", "--out", tmp_path / "out").code == 0
+    entry = read_json(tmp_path / "out" / "metrics.json")["clean"]
+    assert_condition(entry, masks=False)
+    assert entry["images"] == {"good": 4, "defective": 3, "lost_defects": 0}
+
+
+def test_figures_that_need_both_classes_are_null_with_one(shiftproof, model, own_product, tmp_path):
+    shutil.rmtree(own_product / "test" / "good")
+    assert shiftproof("evaluate", model, own_product, "--out", tmp_path / "out").code == 0
+    entry = read_json(tmp_path / "out" / "metrics.json")["clean"]
+    assert entry["image"]["auroc"] is None
+    assert entry["threshold"]["false_alarm_rate"] is None
+    assert entry["threshold"]["detection_rate"] is not None
+
+
+def test_a_defect_stays_one_whatever_its_mask_shows(shiftproof, model, own_product, tmp_path):
+    """One pixel of 256x256, which is gone at the model's size, and a mask without any."""
+    image, mask = scratched(400, side=256)
+    mask[:] = 0
+    save(own_product / "test" / "scratch" / "empty.png", image)
+    save(own_product / "ground_truth" / "scratch" / "empty_mask.png", mask)
+    mask[3, 5] = 255
+    save(own_product / "test" / "scratch" / "tiny.png", image)
+    save(own_product / "ground_truth" / "scratch" / "tiny_mask.png", mask)
+    assert shiftproof("evaluate", model, own_product, "--out", tmp_path / "out").code == 0
+    entry = read_json(tmp_path / "out" / "metrics.json")["clean"]
+    assert entry["images"] == {"good": 4, "defective": 5, "lost_defects": 0}
+    assert_condition(entry)
+    labels = {row["path"]: row["label"] for row in read_csv(tmp_path / "out" / "scores.csv")}
+    assert labels["test/scratch/empty.png"] == labels["test/scratch/tiny.png"] == "defective"
+
+
+def test_a_missing_mask_is_refused_by_name(shiftproof, model, own_product, tmp_path):
+    (own_product / "ground_truth" / "scratch" / "001_mask.png").unlink()
+    said = shiftproof("evaluate", model, own_product, "--out", tmp_path / "out")
+    assert said.code == 2
+    assert f"{own_product / 'test/scratch/001.png'}: defective, but without its mask" in said.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_of_another_size_or_a_damaged_image_fails_alone(shiftproof, model, own_product, tmp_path):
+    save(own_product / "ground_truth" / "scratch" / "001_mask.png", np.full((64, 60), 255, np.uint8))
+    (own_product / "test" / "good" / "002.png").write_bytes(b"no image")
+    said = shiftproof("evaluate", model, own_product, "--out", tmp_path / "out", "--shifts", "clean,contrast")
+    assert said.code == 3
+    assert len(said.warnings) == 2
+    assert any("mask of 60x64 pixels for an image of 64x64 (test/scratch/001.png)" in line for line in said.warnings)
+    rows = {row["path"]: row for row in read_csv(tmp_path / "out" / "scores.csv") if row["condition"] in ("", "clean")}
+    assert len(rows) == 7
+    failed = {name: row for name, row in rows.items() if row["status"] == "error"}
+    assert set(failed) == {"test/scratch/001.png", "test/good/002.png"}
+    assert all(row["error"] and row["score"] == row["verdict"] == "" for row in failed.values())
+    entry = read_json(tmp_path / "out" / "metrics.json")["clean"]
+    assert entry["images"] == {"good": 3, "defective": 2, "lost_defects": 0}
+
+
+def test_a_set_of_which_nothing_can_be_read_is_refused(shiftproof, model, tmp_path):
+    for kind in ("good", "scratch"):
+        save(tmp_path / "data" / "test" / kind / "0.png", texture(0)).write_bytes(b"")
+    said = shiftproof("evaluate", model, tmp_path / "data", "--out", tmp_path / "out")
+    assert said.code == 2
+    assert said.warnings == ["warning: clean was left out: no image could be read"]
+    assert said.err.splitlines()[-1].startswith("shiftproof: nothing of")
+    assert "is empty (0 bytes)" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shift_that_does_not_apply_is_left_out_and_said_so(shiftproof, model, tmp_path):
+    """The light's colour, on images that have none."""
+    for kind, number in (("good", 0), ("good", 1), ("scratch", 2)):
+        save(tmp_path / "data" / "test" / kind / f"{number}.png", texture(number)[..., 0])
+    options = ("--out", tmp_path / "out", "--shifts", "clean,colour_temperature,brightness")
+    said = shiftproof("evaluate", model, tmp_path / "data", *options)
+    assert said.code == 0
+    assert "colour_temperature-3 was left out: colour_temperature needs a colour image" in said.warnings[0]
+    metrics = read_json(tmp_path / "out" / "metrics.json")
+    assert list(metrics) == ["clean", "brightness-3", "mean_shift", "worst_shift"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--shifts", "brigtness:3"), "unknown shift 'brigtness'; did you mean brightness"),
+        (("--shifts", "clean,fog"), "unknown shift 'fog'; expected one of: "),
+        (("--shifts", "brightness:6"), "severity 6 of shift 'brightness' is out of range"),
+        (("--layout", "mvtecc"), "unknown layout 'mvtecc'; did you mean mvtec"),
+    ],
+)
+def test_wrong_use_is_refused_in_a_line(shiftproof, model, product, tmp_path, options, message):
+    said = shiftproof("evaluate", model, product, "--out", tmp_path / "out", *options)
+    assert said.code == 2
+    assert message in said.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_set_without_a_test_folder_is_refused(shiftproof, model, product, tmp_path):
+    said = shiftproof("evaluate", model, product / "train", "--out", tmp_path / "out")
+    assert said.code == 2
+    assert "nothing to test on; looked for test/<kind>/" in said.error
+
+
+def test_a_disk_that_is_full_ends_in_a_line(shiftproof, model, product, tmp_path, small_disk):
+    small_disk(1000)
+    said = shiftproof("evaluate", model, product, "--out", tmp_path / "out", "--shifts", "all")
+    assert said.code == 2
+    assert "cannot write" in said.error
+    assert "File too large" in said.error

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shiftproof.data import read_image
+
+from .parts import read_csv, read_json, save, scratched, texture
+from .test_evaluate import assert_self_contained
+
+COLUMNS = ["path", "status", "score", "p_value", "verdict", "threshold", "milliseconds", "error"]
+
+
+@pytest.fixture(scope="module")
+def predicted(model, product, tmp_path_factory):
+    """What predict says of the test images, for tests that only read it."""
+    from shiftproof.cli import run
+
+    out = tmp_path_factory.mktemp("prediction")
+    assert run(["predict", str(model), str(product / "test"), "--out", str(out)]) == 0
+    return out
+
+
+def test_the_table_has_a_row_for_every_image(predicted, model, product):
+    rows = read_csv(predicted / "predictions.csv")
+    assert list(rows[0]) == COLUMNS
+    assert [row["path"] for row in rows] == [str(path) for path in sorted((product / "test").rglob("*.png"))]
+    threshold = read_json(model / "model.json")["calibration"]["threshold"]
+    for row in rows:
+        assert row["status"] == "ok"
+        assert float(row["threshold"]) == threshold
+        assert row["verdict"] == ("defective" if float(row["score"]) > threshold else "good")
+        assert 0 < float(row["p_value"]) <= 1
+        assert float(row["milliseconds"]) > 0
+        assert row["error"] == ""
+    assert {row["verdict"] for row in rows if "scratch" in row["path"]} == {"defective"}
+
+
+def test_every_image_has_its_heatmap_and_its_mask(predicted, product):
+    verdicts = {row["path"]: row["verdict"] for row in read_csv(predicted / "predictions.csv")}
+    for folder in ("heatmaps", "masks"):
+        names = sorted(path.relative_to(predicted / folder).as_posix() for path in (predicted / folder).rglob("*.png"))
+        assert names == sorted(
+            f"{path.relative_to(product / 'test')}.png" for path in (product / "test").rglob("*.png")
+        )
+    for path, verdict in verdicts.items():
+        name = f"{os.path.relpath(path, product / 'test')}.png"
+        mask = np.asarray(Image.open(predicted / "masks" / name))
+        assert mask.dtype == np.uint8
+        assert mask.shape == (64, 64)
+        assert set(np.unique(mask)) <= {0, 255}
+        assert mask.any() == (verdict == "defective")
+        heat = np.asarray(Image.open(predicted / "heatmaps" / name))
+        assert heat.shape == (64, 64, 3)
+        assert not np.array_equal(heat, read_image(path))
+
+
+def test_the_report_is_one_file(predicted):
+    text = assert_self_contained(predicted / "report.html")
+    assert text.count("data:image/") >= 7
+    assert sorted(path.name for path in predicted.iterdir()) == ["heatmaps", "masks", "predictions.csv", "report.html"]
+
+
+def test_evaluate_and_predict_give_the_same_scores(shiftproof, predicted, model, product, tmp_path):
+    assert shiftproof("evaluate", model, product, "--out", tmp_path).code == 0
+    evaluated = {row["path"]: float(row["score"]) for row in read_csv(tmp_path / "scores.csv")}
+    for row in read_csv(predicted / "predictions.csv"):
+        assert float(row["score"]) == pytest.approx(evaluated[os.path.relpath(row["path"], product)], rel=1e-5)
+
+
+def test_an_unreadable_image_is_a_row_and_the_rest_is_finished(shiftproof, model, tmp_path):
+    for number in range(11):  # more than a batch
+        save(tmp_path / "in" / f"{number}.png", texture(number))
+    (tmp_path / "in" / "3.png").write_bytes(b"")
+    (tmp_path / "in" / "9.png").write_bytes((tmp_path / "in" / "8.png").read_bytes()[:300])
+    (tmp_path / "in" / "notes.txt").write_text("not looked at")
+    said = shiftproof("predict", model, tmp_path / "in", tmp_path / "gone.png", "--out", tmp_path / "out")
+    assert said.code == 3
+    assert len(said.warnings) == 3
+    rows = {os.path.basename(row["path"]): row for row in read_csv(tmp_path / "out" / "predictions.csv")}  # noqa: PTH119
+    assert set(rows) == {*(f"{number}.png" for number in range(11)), "gone.png"}
+    failed = {name for name, row in rows.items() if row["status"] == "error"}
+    assert failed == {"3.png", "9.png", "gone.png"}
+    for name in failed:
+        assert rows[name]["error"]
+        assert rows[name]["score"] == rows[name]["verdict"] == rows[name]["p_value"] == ""
+    assert "is empty (0 bytes)" in rows["3.png"]["error"]
+    assert "12 images: " in said.out
+    assert "3 unreadable" in said.out
+    assert len(list((tmp_path / "out" / "heatmaps").rglob("*.png"))) == 9
+    assert "3.png" in assert_self_contained(tmp_path / "out" / "report.html")
+
+
+def test_a_run_in_which_nothing_can_be_read_still_writes_its_table(shiftproof, model, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    said = shiftproof("predict", model, tmp_path / "text.png", "--out", tmp_path / "out")
+    assert said.code == 3
+    (row,) = read_csv(tmp_path / "out" / "predictions.csv")
+    assert row["status"] == "error"
+    assert "is not an image" in row["error"]
+    assert_self_contained(tmp_path / "out" / "report.html")
+
+
+def test_gray_16_bit_and_transparent_images_score_as_their_8_bit_colours(shiftproof, model, tmp_path):
+    colour = texture(5)
+    gray = colour[..., 0]
+    alpha = np.full((64, 64, 1), 255, np.uint8)
+    save(tmp_path / "in" / "rgb.png", colour)
+    save(tmp_path / "in" / "rgba.png", np.concatenate([colour, alpha], axis=2))
+    save(tmp_path / "in" / "gray.png", gray)
+    save(tmp_path / "in" / "gray_rgb.png", np.repeat(gray[..., None], 3, axis=2))
+    save(tmp_path / "in" / "gray16.png", gray.astype(np.uint16) * 257)
+    save(tmp_path / "in" / "gray.tif", gray)
+    assert shiftproof("predict", model, tmp_path / "in", "--out", tmp_path / "out").code == 0
+    scores = {os.path.basename(r["path"]): float(r["score"]) for r in read_csv(tmp_path / "out" / "predictions.csv")}  # noqa: PTH119
+    assert scores["rgba.png"] == pytest.approx(scores["rgb.png"], rel=1e-5)
+    for name in ("gray.png", "gray16.png", "gray.tif"):
+        assert scores[name] == pytest.approx(scores["gray_rgb.png"], rel=1e-5)
+    assert scores["gray.png"] != pytest.approx(scores["rgb.png"], rel=1e-5)
+    assert {path.name for path in (tmp_path / "out" / "heatmaps").iterdir()} >= {"gray.png.png", "gray.tif.png"}
+
+
+def test_maps_come_in_the_size_of_their_image(shiftproof, model, tmp_path):
+    image, _ = scratched(7, side=160)
+    save(tmp_path / "in" / "wide.png", image[:50])
+    save(tmp_path / "in" / "small.png", texture(1)[:20, :30])
+    assert shiftproof("predict", model, tmp_path / "in", "--out", tmp_path / "out").code == 0
+    for name, size in (("wide", (160, 50)), ("small", (30, 20))):
+        for folder in ("heatmaps", "masks"):
+            assert Image.open(tmp_path / "out" / folder / f"{name}.png.png").size == size
+
+
+def test_files_of_one_name_in_several_folders_do_not_meet(shiftproof, model, tmp_path, monkeypatch):
+    for number, folder in enumerate(("a", "b", "c/d")):
+        save(tmp_path / folder / "x.png", texture(number))
+    monkeypatch.chdir(tmp_path)
+    said = shiftproof("predict", model, "a", "a/x.png", "a/../b/x.png", tmp_path / "c", "--out", "out")
+    assert said.code == 0
+    assert [row["path"] for row in read_csv(tmp_path / "out" / "predictions.csv")] == [
+        "a/x.png",
+        "a/../b/x.png",
+        str(tmp_path / "c/d/x.png"),
+    ]
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
+    names = ("a/x.png.png", "b/x.png.png", "c/d/x.png.png")
+    assert written == sorted(f"{folder}/{name}" for folder in ("heatmaps", "masks") for name in names)
+
+
+def test_a_file_name_that_is_no_unicode_is_no_obstacle(shiftproof, model, tmp_path):
+    name = os.fsdecode(b"part \xff,1.png")
+    save(tmp_path / "in" / "plain.png", texture(0)).rename(tmp_path / "in" / name)
+    save(tmp_path / "in" / "<b>&.png", texture(1))
+    (tmp_path / "in" / os.fsdecode(b"\xfe.png")).write_bytes(b"")
+    said = shiftproof("predict", model, tmp_path / "in", "--out", tmp_path / "out")
+    assert said.code == 3
+    rows = read_csv(tmp_path / "out" / "predictions.csv")
+    assert sorted(row["status"] for row in rows) == ["error", "ok", "ok"]
+    assert len(list((tmp_path / "out" / "heatmaps").iterdir())) == 2
+    assert "<b>&" not in assert_self_contained(tmp_path / "out" / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ((), "no image given: name files or folders"),
+        (("nowhere",), "nowhere: no such file or folder"),
+        (("empty",), "no images found; looked for"),
+    ],
+)
+def test_nothing_to_look_at_is_refused(shiftproof, model, tmp_path, monkeypatch, images, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    said = shiftproof("predict", model, *images, "--out", "out")
+    assert said.code == 2
+    assert message in said.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_ends_in_a_line(shiftproof, model, product, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    said = shiftproof("predict", model, product / "test", "--out", tmp_path / "file")
+    assert said.code == 2
+    assert "cannot be written" in said.error
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_disk_that_is_full_ends_in_a_line_and_keeps_the_rows_before(shiftproof, model, product, tmp_path, small_disk):
+    small_disk(1000)  # less than a heatmap
+    said = shiftproof("predict", model, product / "test", "--out", tmp_path / "out")
+    assert said.code == 2
+    assert "cannot be written" in said.error
+    assert "File too large" in said.error
+    assert (tmp_path / "out" / "predictions.csv").exists()
+    assert list((tmp_path / "out" / "heatmaps").rglob("*.png")) == []
