@@ -59,3 +59,12 @@ def test_help_and_version_are_no_errors(shiftproof):
         said = shiftproof(command, "--help")
         assert (said.code, said.err) == (0, "")
         assert "--out" in said.out or command == "train"
+
+
+def test_ctrl_c_is_one_line_too(shiftproof, monkeypatch, tmp_path):
+    def stopped(model):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shiftproof.detector.load", stopped)
+    said = shiftproof("predict", "model", "image.png", "--out", tmp_path)
+    assert (said.code, said.error) == (130, "shiftproof: stopped")

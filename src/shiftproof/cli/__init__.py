@@ -27,6 +27,7 @@ def build_app() -> App:
         default_parameter=Parameter(negative=""),
         help_format="plaintext",
         result_action="return_value",
+        suppress_keyboard_interrupt=False,  # `run` says a line of its own
     )
     for command in COMMANDS:
         app.command(command)
