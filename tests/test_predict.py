@@ -149,6 +149,15 @@ def test_files_of_one_name_in_several_folders_do_not_meet(shiftproof, model, tmp
     assert written == sorted(f"{folder}/{name}" for folder in ("heatmaps", "masks") for name in names)
 
 
+def test_no_output_leaves_its_folder(shiftproof, model, tmp_path, monkeypatch):
+    for folder in ("a", "b"):
+        save(tmp_path / folder / "x.png", texture(0))
+    monkeypatch.chdir(tmp_path)
+    assert shiftproof("predict", model, "a", "a/../b/x.png", "--out", "out").code == 0
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
+    assert written == ["heatmaps/a/x.png.png", "heatmaps/b/x.png.png", "masks/a/x.png.png", "masks/b/x.png.png"]
+
+
 def test_a_file_name_that_is_no_unicode_is_no_obstacle(shiftproof, model, tmp_path):
     name = os.fsdecode(b"part \xff,1.png")
     save(tmp_path / "in" / "plain.png", texture(0)).rename(tmp_path / "in" / name)
