@@ -34,6 +34,8 @@ class DecodedImages:
     """uint8 [N, H, W, 3] RGB, in the order of ``paths``; a file mapped into memory above the memory limit."""
     paths: tuple[Path, ...]
     """Where each came from."""
+    digests: tuple[str, ...]
+    """sha256 of each file's bytes, in the order of ``paths``: equal ones are copies, whatever they are called."""
     failures: tuple[tuple[Path, str], ...]
     """Those that could not be read and were left out, each with its one-line reason."""
     fingerprint: str
@@ -84,7 +86,7 @@ def decode_images(
     if not decoded:
         raise DataError(f"none of {len(paths)} images could be read; the first: {failures[0][1]}")
     pixels = store.finish((len(decoded), height, width, 3))
-    return DecodedImages(pixels, tuple(decoded), tuple(failures), _fingerprint(decoded, digests))
+    return DecodedImages(pixels, tuple(decoded), tuple(digests), tuple(failures), _fingerprint(decoded, digests))
 
 
 def iter_images(

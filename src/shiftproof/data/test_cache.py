@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import hashlib
 import io
 import itertools
 import shutil
@@ -62,6 +63,15 @@ def test_pixels_are_those_of_reading_and_resizing_one_by_one(paths, tmp_path, op
     np.testing.assert_array_equal(result.pixels, expected)
     assert result.paths == tuple(paths) and result.failures == ()
     assert progress == [(done, 12) for done in range(1, 13)]
+
+
+def test_copies_are_told_by_their_digests_whatever_their_names(paths):
+    paths[5].write_bytes(paths[1].read_bytes())
+    paths[0].write_bytes(b"")
+    result = decode_images(paths, SIZE)
+    digests = dict(zip(result.paths, result.digests, strict=True))
+    assert digests[paths[5]] == digests[paths[1]] == hashlib.sha256(paths[1].read_bytes()).hexdigest()
+    assert len(set(digests.values())) == len(paths) - 2
 
 
 def test_one_image(paths):
