@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -188,4 +189,5 @@ def _refusal(name: Path | str, reason: str) -> ImageError:
 
 
 def _unwritable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be written: {error.strerror or error}; free some space or choose another folder")
+    mend = "shorten it" if error.errno == errno.ENAMETOOLONG else "free some space or choose another folder"
+    return DataError(f"{path}: cannot be written: {error.strerror or error}; {mend}")

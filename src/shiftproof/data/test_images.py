@@ -328,6 +328,11 @@ def test_write_png_where_a_file_is_in_the_way(tmp_path):
         write_png(tmp_path / "file" / "a.png", gradient())
 
 
+def test_write_png_under_a_name_that_is_too_long_asks_for_a_shorter_one(tmp_path):
+    with pytest.raises(DataError, match=r"x\.png: cannot be written: File name too long; shorten it$"):
+        write_png(tmp_path / f"{'x' * 300}.png", gradient())
+
+
 def test_write_png_on_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     class Full(io.BytesIO):
         def write(self, data):
