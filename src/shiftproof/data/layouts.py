@@ -121,12 +121,14 @@ def good_images(root: Path | str, layout: str = "auto") -> list[Path]:
     """The good images to train on, in natural order.
 
     ``mvtec``: those in ``train/good``. ``folder``: all of them, flat or nested; where the root has a ``good`` folder,
-    only those in it, since the folders beside it hold defects. Whatever the layout: never one below ``test/``.
+    only those in it, since the folders beside it hold defects. Whatever the layout: never one below ``test/``, nor
+    where the root itself lies in the ``test`` of a category.
 
     Raises:
-        DataError: there are none; UsageError: ``layout`` is not a known name.
+        DataError: there are none, or the root holds test images; UsageError: ``layout`` is not a known name.
     """
     root = Path(root)
+    _refuse_never_good(root)
     found = LAYOUTS[recognise_layout(root, layout)].good(root)
     allowed = [path for path in found if not _NEVER_GOOD.intersection(_parents_below(path, root))]
     if not allowed:
@@ -192,34 +194,37 @@ def natural_key(path: Path) -> list[tuple[list[str | int], str]]:
 
 
 def _is_mvtec(root: Path) -> bool:
-    return (root / "train" / "good").is_dir() or (root / "test").is_dir()
+    return _has_train_good(root) or _child(root, "test").is_dir()
+
+
+def _has_train_good(root: Path) -> bool:
+    return _child(_child(root, "train"), "good").is_dir()
 
 
 def _mvtec_good(root: Path) -> list[Path]:
-    return find_images(root / "train" / "good")
+    return find_images(_child(_child(root, "train"), "good"))
 
 
 def _mvtec_test(root: Path) -> TestSet:
-    if not _folders(root / "test"):
-        raise DataError(
-            f"{root}: nothing to test on; looked for {root / 'test'}/<kind>/ with good and defective images"
-        )
-    return _labelled(root, root / "test", _images_below(root / "test"))
+    folder = _child(root, "test")
+    if not _folders(folder):
+        raise DataError(f"{root}: nothing to test on; looked for {folder}/<kind>/ with good and defective images")
+    return _labelled(root, folder, _images_below(folder))
 
 
 def _folder_good(root: Path) -> list[Path]:
-    return find_images(root / "good" if (root / "good").is_dir() else root)
+    good = _child(root, "good")
+    return find_images(good if good.is_dir() else root)
 
 
 def _folder_test(root: Path) -> TestSet:
-    kinds = [folder.name for folder in _folders(root) if folder.name != "ground_truth"]
-    if "good" not in kinds or len(kinds) < 2:
+    truth = _child(root, "ground_truth").name
+    kinds = [folder.name for folder in _folders(root) if folder.name != truth]
+    if not any(map(_is_good, kinds)) or len(kinds) < 2:
         raise DataError(
             f"{root}: nothing to test on; looked for test/<kind>/, or good/ beside at least one folder of defects"
         )
-    return _labelled(
-        root, root, [path for path in _images_below(root) if path.relative_to(root).parts[0] != "ground_truth"]
-    )
+    return _labelled(root, root, [path for path in _images_below(root) if path.relative_to(root).parts[0] != truth])
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -236,7 +241,7 @@ def _labelled(root: Path, folder: Path, paths: list[Path]) -> TestSet:
     """A test set of ``folder/<kind>/**`` paired with ``root/ground_truth/<kind>/**``, where there is such a folder."""
     if not paths:
         raise DataError(f"{folder}: no images to test on; looked for {_SUFFIXES}")
-    truth = root / "ground_truth"
+    truth = _child(root, "ground_truth")
     masks = _masks_by_name(truth) if truth.is_dir() else None
     items = []
     for path in paths:
@@ -275,6 +280,28 @@ def _masks_by_name(truth: Path) -> dict[str, Path]:
 
 def _is_good(kind: str) -> bool:
     return kind.casefold() == "good"
+
+
+def _child(root: Path, name: str) -> Path:
+    """The folder of that name, in upper or lower case: ``Good`` beside ``Broken`` is the good one for all that ask.
+
+    Where there is none, the path at which it was looked for.
+    """
+    found = [folder for folder in _folders(root) if folder.name.casefold() == name]
+    if len(found) > 1:
+        raise DataError(f"{found[1]}: a second {name} folder beside {found[0].name}; expected one, rename the other")
+    return found[0] if found else root / name
+
+
+def _refuse_never_good(root: Path) -> None:
+    """Refuse a root inside a category's ``test`` or ``ground_truth``, by the name that is given and by where it leads."""
+    for place in (root.absolute(), root.resolve()):
+        for folder in (place, *place.parents):
+            if folder.name.casefold() in _NEVER_GOOD and _has_train_good(folder.parent):
+                raise DataError(
+                    f"{root}: lies in the {folder.name} images of {folder.parent}, which are never trained on; "
+                    f"give {folder.parent}"
+                )
 
 
 def _folders(root: Path) -> list[Path]:
