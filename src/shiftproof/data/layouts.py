@@ -295,7 +295,7 @@ def _child(root: Path, name: str) -> Path:
 
 def _refuse_never_good(root: Path) -> None:
     """Refuse a root inside a category's ``test`` or ``ground_truth``, by the name that is given and by where it leads."""
-    for place in (root.absolute(), root.resolve()):
+    for place in (root.absolute(), Path(os.path.realpath(root))):
         for folder in (place, *place.parents):
             if folder.name.casefold() in _NEVER_GOOD and _has_train_good(folder.parent):
                 raise DataError(
