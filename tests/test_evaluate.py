@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 
 import numpy as np
 import pytest
 
+from shiftproof.detector import load
+from shiftproof.errors import DataError
 from shiftproof.metrics import image_metrics
 
 from .parts import read_csv, read_json, save, scratched, texture
 
+evaluation = importlib.import_module("shiftproof.evaluation.evaluate")  # the package gives the function that name
 IMAGE = {"auroc", "ap", "f1_max"}
 PIXEL = {"auroc", "ap", "f1_max", "aupro_30", "aupro_05"}
 THRESHOLD = {"value", "false_alarm_rate", "detection_rate"}
@@ -189,6 +193,9 @@ def test_a_mask_of_another_size_or_a_damaged_image_fails_alone(shiftproof, model
     assert all(row["error"] and row["score"] == row["verdict"] == "" for row in failed.values())
     entry = read_json(tmp_path / "out" / "metrics.json")["clean"]
     assert entry["images"] == {"good": 3, "defective": 2, "lost_defects": 0}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "2 left out of every figure" in page
+    assert all(row["error"] in page for row in failed.values())
 
 
 def test_a_set_of_which_nothing_can_be_read_is_refused(shiftproof, model, tmp_path):
@@ -196,10 +203,10 @@ def test_a_set_of_which_nothing_can_be_read_is_refused(shiftproof, model, tmp_pa
         save(tmp_path / "data" / "test" / kind / "0.png", texture(0)).write_bytes(b"")
     said = shiftproof("evaluate", model, tmp_path / "data", "--out", tmp_path / "out")
     assert said.code == 2
-    assert said.warnings == ["warning: clean was left out: no image could be read"]
-    assert said.err.splitlines()[-1].startswith("shiftproof: nothing of")
-    assert "is empty (0 bytes)" in said.err
-    assert not (tmp_path / "out").exists()
+    assert said.error.startswith("shiftproof: nothing of")
+    assert "is empty (0 bytes)" in said.error
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scores.csv"]
+    assert {row["status"] for row in read_csv(tmp_path / "out" / "scores.csv")} == {"error"}
 
 
 def test_a_shift_that_does_not_apply_is_left_out_and_said_so(shiftproof, model, tmp_path):
@@ -212,6 +219,83 @@ def test_a_shift_that_does_not_apply_is_left_out_and_said_so(shiftproof, model, 
     assert "colour_temperature-3 was left out: colour_temperature needs a colour image" in said.warnings[0]
     metrics = read_json(tmp_path / "out" / "metrics.json")
     assert list(metrics) == ["clean", "brightness-3", "mean_shift", "worst_shift"]
+
+
+def test_images_to_which_a_shift_does_not_apply_are_counted(shiftproof, model, tmp_path):
+    for kind, number in (("good", 0), ("good", 1), ("scratch", 2)):
+        pixels = texture(number)
+        save(tmp_path / "data" / "test" / kind / f"{number}.png", pixels if number else pixels[..., 0])
+    options = ("--out", tmp_path / "out", "--shifts", "clean,colour_temperature")
+    said = shiftproof("evaluate", model, tmp_path / "data", *options)
+    assert said.code == 0
+    assert len(said.warnings) == 1
+    assert "colour_temperature-3 lacks 1 of 3 images: colour_temperature needs a colour image" in said.warnings[0]
+    metrics = read_json(tmp_path / "out" / "metrics.json")
+    assert metrics["colour_temperature-3"]["images"] == {"good": 1, "defective": 1, "lost_defects": 0}
+
+
+def test_the_pictures_held_are_as_small_as_the_page_shows_them(model, tmp_path, monkeypatch):
+    """Labels the wrong way round: every image is a mistake."""
+    image, mask = (pixels.repeat(8, axis=0).repeat(8, axis=1) for pixels in scratched(200))
+    save(tmp_path / "data" / "test" / "good" / "0.png", image)
+    for number in range(3):
+        save(tmp_path / "data" / "test" / "scratch" / f"{number}.png", texture(number).repeat(8, 0).repeat(8, 1))
+        save(tmp_path / "data" / "ground_truth" / "scratch" / f"{number}_mask.png", mask)
+    shown = []
+    monkeypatch.setattr(evaluation, "write_evaluation_report", lambda path, report: shown.append(report))
+    evaluation.evaluate(load(model), tmp_path / "data", tmp_path / "out")
+    (report,) = shown
+    assert len(report.false_alarms) == 1
+    assert len(report.misses) == 3
+    for picture in (*report.misses, *report.false_alarms):
+        assert picture.image.shape == picture.overlay.shape == (420, 420, 3)
+    assert {picture.defect_share for picture in report.misses} == {(mask > 0).mean()}
+
+
+def test_the_page_lists_mistakes_first_and_the_table_is_whole(shiftproof, model, product, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "MOST_ROWS", 4)
+    shown = []
+    write = evaluation.write_evaluation_report
+    monkeypatch.setattr(
+        evaluation, "write_evaluation_report", lambda path, page: (shown.append(page), write(path, page))
+    )
+    assert shiftproof("evaluate", model, product, "--out", tmp_path, "--shifts", "clean,gaussian_noise:5").code == 0
+    rows = read_csv(tmp_path / "scores.csv")
+    assert len(rows) == 14
+    wrong = [row for row in rows if (row["verdict"] == "defective") != (row["label"] == "defective")]
+    assert wrong  # noise of that strength raises false alarms
+    listed = [bool(item.outcome) for item in shown[0].table]
+    assert listed == ([True] * len(wrong) + [False] * 4)[:4]
+    assert "4 of 14 scores, mistakes first" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("in_the_way", ["out", "out/report.html/x", "out/metrics.json/x", "out/scores.csv/x"])
+def test_a_place_that_cannot_be_written_is_refused_before_any_image_is_read(
+    shiftproof, model, product, tmp_path, monkeypatch, in_the_way
+):
+    (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / in_the_way).write_text("in the way")
+    monkeypatch.setattr(evaluation, "iter_images", lambda *_, **__: pytest.fail("an image was read"))
+    said = shiftproof("evaluate", model, product, "--out", tmp_path / "out")
+    assert said.code == 2
+    assert f"{tmp_path / 'out'} cannot be written" in said.error
+    assert (tmp_path / in_the_way).read_text() == "in the way"
+
+
+@pytest.mark.parametrize("step", ["iter_images", "write_json_atomic", "write_evaluation_report"])
+def test_a_run_that_ends_early_leaves_no_old_report_beside_its_figures(
+    shiftproof, model, product, tmp_path, monkeypatch, step
+):
+    for name in ("report.html", "metrics.json", "scores.csv"):
+        (tmp_path / name).write_text("old")
+
+    def fail(*_, **__):
+        raise DataError("no more")
+
+    monkeypatch.setattr(evaluation, step, fail)
+    assert shiftproof("evaluate", model, product, "--out", tmp_path).code == 2
+    assert not (tmp_path / "report.html").exists()
+    assert all(path.read_text() != "old" for path in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -240,5 +324,6 @@ def test_a_disk_that_is_full_ends_in_a_line(shiftproof, model, product, tmp_path
     small_disk(1000)
     said = shiftproof("evaluate", model, product, "--out", tmp_path / "out", "--shifts", "all")
     assert said.code == 2
-    assert "cannot write" in said.error
+    assert "cannot be written" in said.error
     assert "File too large" in said.error
+    assert not (tmp_path / "out" / "report.html").exists()

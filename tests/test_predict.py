@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from PIL import Image
 
 from shiftproof.data import read_image
+from shiftproof.detector import load
 
 from .parts import read_csv, read_json, save, scratched, texture
 from .test_evaluate import assert_self_contained
 
+prediction = importlib.import_module("shiftproof.evaluation.predict")  # the package gives the function that name
 COLUMNS = ["path", "status", "score", "p_value", "verdict", "threshold", "milliseconds", "error"]
 
 
@@ -169,6 +172,70 @@ def test_a_file_name_that_is_no_unicode_is_no_obstacle(shiftproof, model, tmp_pa
     assert sorted(row["status"] for row in rows) == ["error", "ok", "ok"]
     assert len(list((tmp_path / "out" / "heatmaps").iterdir())) == 2
     assert "<b>&" not in assert_self_contained(tmp_path / "out" / "report.html")
+
+
+def test_its_own_pictures_are_never_inspected(shiftproof, model, tmp_path):
+    for number in range(2):
+        save(tmp_path / f"{number}.png", texture(number))
+    (tmp_path / "linked").symlink_to(tmp_path / "heatmaps")
+    for _ in range(2):
+        assert shiftproof("predict", model, tmp_path, "--out", tmp_path).code == 0
+        assert [row["path"] for row in read_csv(tmp_path / "predictions.csv")] == [
+            str(tmp_path / f"{number}.png") for number in range(2)
+        ]
+    said = shiftproof("predict", model, tmp_path / "heatmaps", "--out", tmp_path)
+    assert said.code == 2
+    assert f"all 2 images are heatmaps and masks of {tmp_path}" in said.error
+
+
+def test_rows_are_in_the_table_as_they_come_and_no_old_report_beside_them(model, tmp_path):
+    for number in range(10):
+        save(tmp_path / "in" / f"{number}.png", texture(number))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("old")
+
+    def killed(done, total):
+        assert len(read_csv(tmp_path / "out" / "predictions.csv")) == done
+        assert not (tmp_path / "out" / "report.html").exists()
+        if done == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prediction.predict(load(model), [tmp_path / "in"], tmp_path / "out", on_progress=killed)
+    assert len(read_csv(tmp_path / "out" / "predictions.csv")) == 9
+
+
+def test_a_name_too_long_for_its_heatmap_fails_alone(shiftproof, model, tmp_path):
+    long = f"{'x' * 250}.png"
+    for name in ("a.png", long, "z.png"):
+        save(tmp_path / "in" / name, texture(1))
+    said = shiftproof("predict", model, tmp_path / "in", "--out", tmp_path / "out")
+    assert said.code == 3
+    rows = {os.path.basename(row["path"]): row for row in read_csv(tmp_path / "out" / "predictions.csv")}  # noqa: PTH119
+    assert {name: row["status"] for name, row in rows.items()} == {"a.png": "ok", long: "error", "z.png": "ok"}
+    assert "File name too long; shorten it" in rows[long]["error"]
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_the_report_holds_few_rows_and_small_pictures(model, tmp_path, monkeypatch):
+    for number in range(5):
+        save(tmp_path / "in" / f"{number}.png", texture(number, side=500))
+    for name, most in (("MOST_ROWS", 3), ("MOST_PICTURES", 2), ("MOST_FAILURES", 1)):
+        monkeypatch.setattr(prediction, name, most)
+    for name in ("bad", "worse"):
+        (tmp_path / "in" / f"{name}.png").write_bytes(b"")
+    shown = []
+    monkeypatch.setattr(prediction, "write_prediction_report", lambda path, report: shown.append(report))
+    found = prediction.predict(load(model), [tmp_path / "in"], tmp_path / "out")
+    (report,) = shown
+    rows = read_csv(tmp_path / "out" / "predictions.csv")
+    scores = sorted((float(row["score"]) for row in rows if row["score"]), reverse=True)
+    assert sorted(report.scores, reverse=True) == scores
+    assert [float(row["score"]) for row in report.rows] == scores[:3]
+    assert [picture.score for picture in report.pictures] == scores[:2]
+    assert {picture.image.shape for picture in report.pictures} == {(420, 420, 3)}
+    assert {picture.overlay.shape for picture in report.pictures} == {(420, 420, 3)}
+    assert (len(report.failures), report.failed, len(found.failures), found.images) == (1, 2, 2, 7)
 
 
 @pytest.mark.parametrize(

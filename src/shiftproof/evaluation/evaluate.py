@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import heapq
-import io
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.artefact import write_json_atomic, write_text_atomic
+from shiftproof.artefact import write_json_atomic
 from shiftproof.data import TestImage, iter_images, load_mask, test_images
 from shiftproof.detector import BATCH, Detector, Inspection, batched
 from shiftproof.errors import DataError, ImageError
+from shiftproof.evaluation.outputs import Table, clear_outputs
 from shiftproof.metrics import PixelMetrics, image_metrics
-from shiftproof.report.evaluation import EvaluationReport, Picture, ScoredImage, write_evaluation_report
+from shiftproof.report.evaluation import (
+    MOST_ROWS,
+    ConditionScores,
+    EvaluationReport,
+    Picture,
+    ScoredImage,
+    write_evaluation_report,
+)
+from shiftproof.report.foremost import Foremost
 from shiftproof.report.heatmap import overlay
-from shiftproof.shifts import Condition, ShiftNotApplicable, apply_shift, image_seed, parse_conditions
+from shiftproof.report.page import thumbnail
+from shiftproof.shifts import Condition, ShiftNotApplicable, parse_conditions
 
 MOST_PICTURES = 8  # worst misses, and as many worst false alarms, in the report
 COLUMNS = ("condition", "path", "kind", "label", "status", "score", "p_value", "verdict", "threshold", "error")
@@ -31,15 +40,34 @@ class ConditionResult:
     """What one condition has shown so far: scores, and histograms of pixels."""
 
     condition: Condition
-    scored: list[ScoredImage] = field(default_factory=list)
+    defective: array[int] = field(default_factory=lambda: array("B"))  # the truth of each image, 0 or 1
+    scores: array[float] = field(default_factory=lambda: array("d"))  # what the detector gave it
     pixels: PixelMetrics | None = None  # None where the set has no masks
     lost_defects: int = 0  # defects moved wholly out of the frame: still defective images, but without pixels to find
-    not_applicable: str = ""  # why this condition cannot be had on these images
+    left_out: int = 0  # images that cannot be had under this condition
+    not_applicable: str = ""  # why the first of them cannot
+
+    @property
+    def scored(self) -> ConditionScores:
+        """All images so far."""
+        return ConditionScores(np.array(self.defective, dtype=bool), np.array(self.scores, dtype=np.float64))
+
+    def shifted(
+        self, item: TestImage, image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, seed: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | None:
+        """An image and its mask under this condition; None, and counted, where that cannot be."""
+        try:
+            shifted = self.condition.apply(image, mask, seed=seed, image_name=item.name)
+        except ShiftNotApplicable as error:
+            self.left_out += 1
+            self.not_applicable = self.not_applicable or str(error)
+            return None
+        self.lost_defects += shifted.lost
+        return shifted.image, shifted.mask
 
     def metrics(self, threshold: float) -> dict[str, Any]:
         """The condition's object in ``metrics.json``."""
-        labels = np.array([item.defective for item in self.scored], dtype=bool)
-        scores = np.array([item.score for item in self.scored], dtype=np.float64)
+        labels, scores = self.scored.defective, self.scored.scores
         flagged = scores > threshold
         none: dict[str, float | None] = dict.fromkeys(("auroc", "ap", "f1_max", "aupro_30", "aupro_05"))
         return {
@@ -77,7 +105,7 @@ def evaluate(
     """Evaluate a detector and write ``metrics.json``, ``scores.csv`` and ``report.html``.
 
     Each image is decoded once for all conditions and shifted at its own size; memory does not grow with the number of
-    images but for a list of scores.
+    images but for an array of scores. The results of a former run are removed first, and rows are written as they come.
 
     Args:
         detector: with its frozen threshold.
@@ -91,15 +119,17 @@ def evaluate(
         warn: is told of what was left out.
 
     Raises:
-        DataError: no test set there, or a mask that is missing.
+        DataError: no test set there, a mask that is missing, nothing that can be evaluated, or a folder that cannot be
+            written, which shows before the first image is read.
     """
     conditions = parse_conditions(shifts) if isinstance(shifts, str) else tuple(shifts)
     test_set = test_images(data, layout)
+    clear_outputs(out, ["report.html", "metrics.json", "scores.csv"])
     results = {c.name: ConditionResult(c, pixels=PixelMetrics() if test_set.has_masks else None) for c in conditions}
     failures: list[str] = []
-    rows: list[dict[str, Any]] = []
-    worst = {True: Worst(), False: Worst()}  # of the first condition: misses, false alarms
-    threshold = detector.calibration.threshold
+    listed: Foremost[ScoredImage] = Foremost(MOST_ROWS)
+    wrong = {True: Foremost[Picture](MOST_PICTURES), False: Foremost[Picture](MOST_PICTURES)}  # misses, false alarms
+    calibration = detector.calibration
 
     def conditioned() -> Iterator[tuple[ConditionResult, TestImage, NDArray[np.uint8], NDArray[np.bool_] | None]]:
         files = iter_images([item.path for item in test_set.images], ahead=2 * BATCH)
@@ -110,38 +140,48 @@ def evaluate(
                 mask = load_mask(item, (image.shape[0], image.shape[1])) if test_set.has_masks else None
             except DataError as error:
                 failures.append(str(error))
-                rows.append(_row("", item, status="error", error=str(error)))
-                continue
-            for result in results.values():
-                shifted = _shift(result, item, image, mask, seed)
-                if shifted is not None:
-                    yield result, item, *shifted
+                table.write(_row("", item, status="error", error=str(error)))
+            else:
+                for result in results.values():
+                    shifted = result.shifted(item, image, mask, seed)
+                    if shifted is not None:
+                        yield result, item, *shifted
             on_progress(done, len(test_set.images))
 
-    for held in batched(conditioned(), BATCH):
-        inspections = detector.stream((image for *_, image, _ in held), BATCH)
-        for (result, item, image, mask), seen in zip(held, inspections, strict=True):
-            result.scored.append(_scored(item, seen, result.condition.name))
-            rows.append(_row(result.condition.name, item, seen=seen))
-            if result.pixels is not None and mask is not None and (mask.any() or not item.defective):
-                result.pixels.update(seen.anomaly_map, mask)
-            if result.condition == conditions[0] and seen.defective != item.defective:
-                worst[item.defective].offer(seen.score * (-1 if item.defective else 1), item, image, seen, mask)
+    with Table(out / "scores.csv", COLUMNS) as table:
+        for held in batched(conditioned(), BATCH):
+            inspections = detector.stream((image for *_, image, _ in held), BATCH)
+            for (result, item, image, mask), seen in zip(held, inspections, strict=True):
+                name = result.condition.name
+                result.defective.append(item.defective)
+                result.scores.append(seen.score)
+                table.write(_row(name, item, seen=seen))
+                mistake = seen.defective != item.defective
+                # Mistakes by how far they lie beyond the threshold, then the rest from the highest score down.
+                rank = (mistake, abs(seen.score - seen.threshold) if mistake else seen.score)
+                listed.offer(rank, partial(_scored, item, seen, name))
+                if result.pixels is not None and mask is not None and (mask.any() or not item.defective):
+                    result.pixels.update(seen.anomaly_map, mask)
+                if mistake and result.condition == conditions[0]:
+                    picture = partial(_picture, item, image, seen, mask, calibration.map_low, calibration.map_high)
+                    wrong[item.defective].offer(rank, picture)
 
-    for name in [name for name, result in results.items() if not result.scored]:
-        warn(f"{name} was left out: {results.pop(name).not_applicable or 'no image could be read'}")
-    if not results:
-        raise DataError(
-            f"nothing of {data} could be evaluated; the first failure: {(failures or ['no condition applies'])[0]}"
-        )
-    metrics: dict[str, Any] = {name: result.metrics(threshold) for name, result in results.items()}
+    if not any(result.scores for result in results.values()):
+        reasons = [*failures, *(result.not_applicable for result in results.values()), "no condition to evaluate under"]
+        raise DataError(f"nothing of {data} could be evaluated; the first failure: {reasons[0]}")
+    for name, result in list(results.items()):
+        if not result.scores:
+            warn(f"{name} was left out: {result.not_applicable}")
+            del results[name]
+        elif result.left_out:
+            readable = result.left_out + len(result.scores)
+            warn(f"{name} lacks {result.left_out} of {readable} images: {result.not_applicable}")
+    metrics: dict[str, Any] = {name: result.metrics(calibration.threshold) for name, result in results.items()}
     shifted_metrics = [metrics[name] for name, result in results.items() if result.condition.shift is not None]
     if shifted_metrics:
         metrics["mean_shift"] = _combine(shifted_metrics, worst=False)
         metrics["worst_shift"] = _combine(shifted_metrics, worst=True)
     write_json_atomic(out / "metrics.json", metrics)
-    write_text_atomic(out / "scores.csv", _csv(rows))
-    calibration = detector.calibration
     write_evaluation_report(
         out / "report.html",
         EvaluationReport(
@@ -149,55 +189,29 @@ def evaluate(
             manifest=detector.manifest,
             calibration_sentence=calibration.sentence(),
             conditions=metrics,
-            scores=[item for result in results.values() for item in result.scored],
-            misses=worst[True].pictures(calibration.map_low, calibration.map_high),
-            false_alarms=worst[False].pictures(calibration.map_low, calibration.map_high),
+            scores={name: result.scored for name, result in results.items()},
+            table=listed.items(),
+            misses=wrong[True].items(),
+            false_alarms=wrong[False].items(),
             low=calibration.map_low,
             high=calibration.map_high,
+            failures=failures,
         ),
     )
     return Evaluation(metrics, failures)
 
 
-class Worst:
-    """The few images that the detector is most wrong about."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Any]] = []
-        self._seen = 0
-
-    def offer(self, badness: float, item: TestImage, image: Any, seen: Inspection, mask: Any) -> None:
-        """Keep this image if it is among the worst."""
-        self._seen += 1
-        entry = (badness, -self._seen, (item, image, seen, mask))
-        if len(self._heap) < MOST_PICTURES:
-            heapq.heappush(self._heap, entry)
-        else:
-            heapq.heappushpop(self._heap, entry)
-
-    def pictures(self, low: float, high: float) -> list[Picture]:
-        """The worst first, with heatmaps on the given scale."""
-        return [
-            Picture(item.name, item.kind, seen.score, image, overlay(image, seen.anomaly_map, low, high, mask), mask)
-            for _, _, (item, image, seen, mask) in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)
-        ]
-
-
-def _shift(
-    result: ConditionResult, item: TestImage, image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | None:
-    """The image under the result's condition; None where that cannot be."""
-    condition = result.condition
-    if condition.shift is None:
-        return image, mask
-    try:
-        drawn = image_seed(seed, condition.name, item.name)
-        shifted = apply_shift(condition.shift, image, mask, condition.severity, drawn)
-    except ShiftNotApplicable as error:
-        result.not_applicable = str(error)
-        return None
-    result.lost_defects += shifted.lost
-    return shifted.image, shifted.mask
+def _picture(
+    item: TestImage,
+    image: NDArray[np.uint8],
+    seen: Inspection,
+    mask: NDArray[np.bool_] | None,
+    low: float,
+    high: float,
+) -> Picture:
+    heat = overlay(image, seen.anomaly_map, low, high, mask)
+    share = None if mask is None else float(mask.mean())
+    return Picture(item.name, item.kind, seen.score, thumbnail(image), thumbnail(heat), share)
 
 
 def _scored(item: TestImage, seen: Inspection, condition: str) -> ScoredImage:
@@ -223,14 +237,6 @@ def _row(
             "threshold": repr(seen.threshold),
         }
     return row
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _combine(metrics: Sequence[dict[str, Any]], *, worst: bool) -> dict[str, Any]:

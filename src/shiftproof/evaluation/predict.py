@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import heapq
+import errno
 import os
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shiftproof.data import find_images, write_png
-from shiftproof.detector import Detector
+from shiftproof.detector import Detector, Inspection
 from shiftproof.errors import DataError, ImageError
+from shiftproof.evaluation.outputs import Table, clear_outputs
+from shiftproof.report.foremost import Foremost
 from shiftproof.report.heatmap import overlay
-from shiftproof.report.prediction import MOST_PICTURES, Picture, PredictionSummary, write_prediction_report
+from shiftproof.report.page import Picture, thumbnail
+from shiftproof.report.prediction import (
+    MOST_FAILURES,
+    MOST_PICTURES,
+    MOST_ROWS,
+    PredictionReport,
+    write_prediction_report,
+)
 
 COLUMNS = ("path", "status", "score", "p_value", "verdict", "threshold", "milliseconds", "error")
 
@@ -27,7 +37,7 @@ class Prediction:
 
     images: int
     defective: int
-    failures: list[str]  # one line for each image that could not be read
+    failures: list[str]  # one line for each image that could not be read, or whose heatmap's name would be too long
 
 
 def predict(
@@ -41,7 +51,8 @@ def predict(
     """Inspect files and folders; write ``predictions.csv``, ``heatmaps/``, ``masks/`` and ``report.html``.
 
     Rows are written as they come: what was inspected before a crash is in the table. An unreadable image is a row with
-    status "error"; the rest is finished.
+    status "error"; the rest is finished. A report that is there is removed first, and the heatmaps and masks of ``out``
+    are never inspected. Memory holds numbers for all images, pictures and rows for those that the report shows.
 
     Args:
         detector: with its frozen threshold.
@@ -51,81 +62,128 @@ def predict(
         on_progress: is told (images done, images in all).
 
     Raises:
-        DataError: nothing to read, or the folder cannot be written.
+        DataError: nothing to read, or the folder cannot be written. ShiftproofError: nor the report.
     """
-    paths, failures = _find(inputs)
-    names = _names(paths)
+    paths, missing = _find(inputs, out)
+    name_of = _naming(paths)
     calibration = detector.calibration
-    rows: list[dict[str, Any]] = [_error_row(path, message) for path, message in failures]
-    shown: list[tuple[float, int, Picture]] = []
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with (out / "predictions.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            for done, (path, image, seen) in enumerate(detector.stream_files(paths), start=1):
-                if isinstance(seen, ImageError) or image is None:
-                    row = _error_row(path, str(seen))
+    scores, milliseconds = array("d"), array("d")
+    listed: Foremost[dict[str, str]] = Foremost(MOST_ROWS)
+    pictures: Foremost[Picture] = Foremost(MOST_PICTURES)
+    failed: list[dict[str, str]] = []
+    failures: list[str] = []
+
+    def fail(path: Path, message: str) -> None:
+        row = {"path": str(path), "status": "error", "error": message}
+        table.write(row)
+        failures.append(message)
+        if len(failed) < MOST_FAILURES:
+            failed.append(row)
+
+    clear_outputs(out, ["report.html", "predictions.csv"])
+    with Table(out / "predictions.csv", COLUMNS) as table:
+        for path, message in missing:
+            fail(path, message)
+        for done, (path, image, seen) in enumerate(detector.stream_files(paths), start=1):
+            if image is None or isinstance(seen, ImageError):
+                fail(path, str(seen))
+            else:
+                heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high)
+                reason = _write_pictures(out, f"{name_of(path)}.png", heat, seen.mask)
+                if reason:
+                    fail(path, reason)
                 else:
-                    heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high)
-                    write_png(out / "heatmaps" / f"{names[path]}.png", heat)
-                    write_png(out / "masks" / f"{names[path]}.png", seen.mask.astype(np.uint8) * 255)
-                    row = {
-                        "path": str(path),
-                        "status": "ok",
-                        "score": repr(seen.score),
-                        "p_value": repr(seen.p_value),
-                        "verdict": seen.verdict,
-                        "threshold": repr(seen.threshold),
-                        "milliseconds": f"{seen.milliseconds:.3f}",
-                        "error": "",
-                    }
-                    # Pictures for the report: the most anomalous only, so that memory stays as it is over many images.
-                    entry = (seen.score, -done, Picture(str(path), "", seen.score, image, heat))
-                    (heapq.heappush if len(shown) < MOST_PICTURES else heapq.heappushpop)(shown, entry)
-                writer.writerow(row)
-                rows.append(row)
-                on_progress(done, len(paths))
-    except OSError as error:
-        raise DataError(f"{out} cannot be written ({error.strerror}): free space, or choose another --out") from error
-    summary = PredictionSummary(
-        title=title or f"{len(rows)} images, inspected by {detector.manifest['method']}",
+                    row = _row(path, seen)
+                    table.write(row)
+                    scores.append(seen.score)
+                    milliseconds.append(seen.milliseconds)
+                    listed.offer(seen.score, partial(dict, row))
+                    pictures.offer(seen.score, partial(_picture, path, seen.score, image, heat))
+            on_progress(done, len(paths))
+    count = len(missing) + len(paths)
+    report = PredictionReport(
+        title=title or f"{count} images, inspected by {detector.manifest['method']}",
         calibration_sentence=calibration.sentence(),
         threshold=calibration.threshold,
         low=calibration.map_low,
         high=calibration.map_high,
+        scores=np.array(scores),
+        milliseconds=np.array(milliseconds),
+        rows=listed.items(),
+        pictures=pictures.items(),
+        failures=failed,
+        failed=len(failures),
         manifest=detector.manifest,
     )
-    write_prediction_report(out / "report.html", rows, (picture for *_, picture in shown), summary)
-    return Prediction(
-        images=len(rows),
-        defective=sum(row["verdict"] == "defective" for row in rows),
-        failures=[row["error"] for row in rows if row["status"] == "error"],
-    )
+    write_prediction_report(out / "report.html", report)
+    return Prediction(count, defective=int((report.scores > calibration.threshold).sum()), failures=failures)
 
 
-def _find(inputs: Sequence[str | Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Every image once, in the order given; an input that is not there fails alone, unless nothing is left."""
+def _find(inputs: Sequence[str | Path], out: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Every image once, in the order given; an input that is not there fails alone, unless nothing is left.
+
+    Without the pictures of a former run, which lie among the images where ``out`` does.
+    """
+    own = [Path(os.path.realpath(out / folder)) for folder in ("heatmaps", "masks")]
+    folders: dict[Path, bool] = {}  # whether it lies in one of those
     found: dict[Path, None] = {}
     failures: list[tuple[Path, str]] = []
+    skipped = 0
     for given in inputs:
         try:
-            found |= dict.fromkeys(find_images(Path(given)))
+            images = find_images(Path(given))
         except DataError as error:
             failures.append((Path(given), str(error)))
+            continue
+        for path in images:
+            if path.parent not in folders:
+                place = Path(os.path.realpath(path.parent))
+                folders[path.parent] = any(place.is_relative_to(folder) for folder in own)
+            if folders[path.parent]:
+                skipped += 1
+            else:
+                found[path] = None
     if not found:
+        if skipped:
+            raise DataError(f"all {skipped} images are heatmaps and masks of {out}: name images, or another --out")
         raise DataError(failures[0][1] if failures else "no image given: name files or folders")
     return list(found), failures
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
+def _naming(paths: Sequence[Path]) -> Callable[[Path], str]:
     """Names for outputs: the path below what all have in common, with its ending, so that no two collide."""
+
     # Without "..", which would lead out of the folder; links stay, as two of them may lead to one file.
-    places = {path: Path(os.path.abspath(path)) for path in paths}  # noqa: PTH100
-    common = os.path.commonpath([place.parent for place in places.values()])
-    return {path: place.relative_to(common).as_posix() for path, place in places.items()}
+    def place(path: Path) -> Path:
+        return Path(os.path.abspath(path))  # noqa: PTH100
+
+    common = os.path.commonpath({place(path.parent) for path in paths})
+    return lambda path: place(path).relative_to(common).as_posix()
 
 
-def _error_row(path: Path, message: str) -> dict[str, Any]:
-    return {**dict.fromkeys(COLUMNS, ""), "path": str(path), "status": "error", "error": message}
+def _write_pictures(out: Path, name: str, heat: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
+    """Write heatmap and mask; says why not where the name is too long, which is a failure of this image alone."""
+    try:
+        write_png(out / "heatmaps" / name, heat)
+        write_png(out / "masks" / name, mask.astype(np.uint8) * 255)
+    except DataError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENAMETOOLONG:
+            return str(error)
+        raise
+    return ""
+
+
+def _row(path: Path, seen: Inspection) -> dict[str, str]:
+    return {
+        "path": str(path),
+        "status": "ok",
+        "score": repr(seen.score),
+        "p_value": repr(seen.p_value),
+        "verdict": seen.verdict,
+        "threshold": repr(seen.threshold),
+        "milliseconds": f"{seen.milliseconds:.3f}",
+    }
+
+
+def _picture(path: Path, score: float, image: NDArray[np.uint8], heat: NDArray[np.uint8]) -> Picture:
+    return Picture(str(path), "", score, thumbnail(image), thumbnail(heat))

@@ -157,29 +157,6 @@ def strip(good: ArrayLike, defective: ArrayLike, threshold: float, axis: Axis) -
     return _svg(axis.start + axis.stop, height, title, parts)
 
 
-def roc_points(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """False-alarm rate and detection rate at every threshold, from (0, 0) to (1, 1); tied scores make one point.
-
-    Args:
-        labels: bool [N], True for defective.
-        scores: float [N], finite.
-
-    Returns:
-        two float64 arrays [K], rising; both empty where a class is absent.
-
-    >>> [rates.tolist() for rates in roc_points([False, True, False, True], [0.1, 0.4, 0.4, 0.8])]
-    [[0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0]]
-    """
-    defective, values = np.asarray(labels, bool), np.asarray(scores, np.float64)
-    if not defective.any() or defective.all():
-        return np.empty(0), np.empty(0)
-    order = np.argsort(-values, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
-    detected = np.append(0, np.cumsum(defective[order])[last])
-    raised = np.append(0, np.cumsum(~defective[order])[last])
-    return raised / raised[-1], detected / detected[-1]
-
-
 def roc(
     fpr: Sequence[float] | NDArray[np.float64],
     tpr: Sequence[float] | NDArray[np.float64],

@@ -28,9 +28,9 @@ class Picture:
     name: str  # as in the tables
     kind: str  # "good", "scratch_head", ...; empty where it is not known
     score: float  # image score
-    image: NDArray[np.uint8]  # [H, W, 3] RGB
-    overlay: NDArray[np.uint8]  # [H, W, 3] RGB, from `heatmap.overlay`
-    mask: NDArray[np.bool_] | None = None  # [H, W], the annotated defect, whose outline the overlay carries
+    image: NDArray[np.uint8]  # [H, W, 3] RGB; its `thumbnail` where many are held
+    overlay: NDArray[np.uint8]  # [H, W, 3] RGB, from `heatmap.overlay`; its `thumbnail` too
+    defect_share: float | None = None  # of the image, 0..1, covered by the annotated defect that the overlay outlines
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,23 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def data_uri(image: NDArray[np.uint8]) -> str:
-    """An image as text inside the page: JPEG, its longer side at most 420 pixels, never enlarged.
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image as large as a page shows it, and no larger: its longer side at most 420 pixels, never enlarged.
 
     Args:
         image: uint8 [H, W, 3], RGB.
+
+    Returns:
+        uint8 [h, w, 3], which shares no memory with the image; the same pixels where the image is small enough.
     """
     picture = Image.fromarray(image)
     picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    return np.array(picture)
+
+
+def data_uri(image: NDArray[np.uint8]) -> str:
+    """The `thumbnail` of an image uint8 [H, W, 3] as text inside the page: JPEG."""
+    picture = Image.fromarray(thumbnail(image))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)  # full colour resolution: outlines stay thin
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

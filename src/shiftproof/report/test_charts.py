@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftproof.report.charts import Axis, histogram, roc, roc_points, score_axis, strip
+from shiftproof.report.charts import Axis, histogram, roc, score_axis, strip
 
 SCORES = st.lists(st.floats(-1e6, 1e6), max_size=30)
 
@@ -87,18 +87,6 @@ def test_strips_on_one_axis_show_a_move() -> None:
     axis = score_axis([0, 2], 0.5, 0, 100)
     before, after = (elements(strip(np.array([0.1, 0.2]) + move, [], 0.5, axis), "good") for move in (0, 1))
     assert max(float(bar.get("x")) for bar in before) < min(float(bar.get("x")) for bar in after)
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=40))
-def test_the_area_under_the_points_is_the_share_of_pairs_in_order(items: list[tuple[bool, int]]) -> None:
-    labels, scores = np.array([a for a, _ in items]), np.array([b for _, b in items], float)
-    fpr, tpr = roc_points(labels, scores)
-    if labels.all() or not labels.any():
-        assert fpr.size == tpr.size == 0
-        return
-    differences = scores[labels][:, None] - scores[~labels]
-    assert np.trapezoid(tpr, fpr) == pytest.approx(np.mean((differences > 0) + 0.5 * (differences == 0)))
-    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
 
 
 def test_the_operating_point_lies_where_the_rates_say() -> None:

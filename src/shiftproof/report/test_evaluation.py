@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from shiftproof.errors import ShiftproofError
-from shiftproof.report.evaluation import EvaluationReport, Picture, ScoredImage, write_evaluation_report
+from shiftproof.report.evaluation import (
+    MOST_FAILURES,
+    ConditionScores,
+    EvaluationReport,
+    Picture,
+    ScoredImage,
+    write_evaluation_report,
+)
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 NOTHING = dict.fromkeys(("auroc", "ap", "f1_max", "aupro_30", "aupro_05"))
@@ -53,9 +60,19 @@ def text(reader: Reader) -> str:
     return re.sub(r"\s+", " ", " ".join(word for word in reader.words if word)).replace("\u202f", " ")
 
 
-def picture(name: str, score: float, mask: np.ndarray | None = None) -> Picture:
+def picture(name: str, score: float, defect_share: float | None = None) -> Picture:
     image = np.full((40, 60, 3), 128, np.uint8)
-    return Picture(name, "scratch", score, image, image, mask)
+    return Picture(name, "scratch", score, image, image, defect_share)
+
+
+def scores_of(items: list[ScoredImage]) -> dict[str, ConditionScores]:
+    """What is drawn of images that are listed."""
+    names = dict.fromkeys(item.condition for item in items)
+    held = {name: [item for item in items if item.condition == name] for name in names}
+    return {
+        name: ConditionScores(np.array([i.defective for i in images]), np.array([i.score for i in images]))
+        for name, images in held.items()
+    }
 
 
 def metrics(**image: float | None) -> dict:
@@ -79,8 +96,9 @@ def report() -> EvaluationReport:
         manifest={"method": "rdpp", "shiftproof": "0.1.0", "config": {"image_size": [256, 320], "seed": 7}},
         calibration_sentence="60 held-out good images: at 95 % confidence at most 4.9 % false alarms",
         conditions={"clean": metrics(auroc=0.91666)},
-        scores=scores,
-        misses=[picture("scratch/0.png", 0.4, np.eye(40, 60, dtype=bool))],
+        scores=scores_of(scores),
+        table=scores,
+        misses=[picture("scratch/0.png", 0.4, 0.0123)],
         false_alarms=[picture("good/3.png", 0.6)],
         low=0.0,
         high=1.0,
@@ -97,6 +115,7 @@ def test_the_page_says_what_the_detector_is_worth(tmp_path: Path, report: Evalua
     assert (
         words.index("Detection rate") < words.index("Scores") < words.index("Worst misses") < words.index("All scores")
     )
+    assert "defect covers 1.2 %" in words
     assert "miss" in words
     assert "false alarm" in words
 
@@ -121,7 +140,8 @@ def test_names_are_text_and_never_markup(tmp_path: Path, report: EvaluationRepor
         calibration_sentence=name,
         manifest={"method": name, "config": {"backbone": name, name: name}, "environment": {name: name}},
         conditions={name: metrics()},
-        scores=[ScoredImage(name, name, True, 0.4, None, "good", name)],
+        table=[ScoredImage(name, name, True, 0.4, None, "good", name)],
+        failures=[name],
         misses=[replace(picture(name, 0.4), kind=name)],
     )
     write_evaluation_report(tmp_path / "report.html", hostile)
@@ -137,23 +157,44 @@ def test_a_name_that_is_no_text_does_not_keep_the_report_from_being_written(tmp_
 
 
 def test_shifts_stand_beside_the_first_condition(tmp_path: Path, report: EvaluationReport) -> None:
-    shifted = [replace(item, condition="brightness-3", score=item.score + 0.3) for item in report.scores]
+    shifted = [replace(item, condition="brightness-3", score=item.score + 0.3) for item in report.table]
+    both = [*report.table, *shifted]
     conditions = {name: metrics(auroc=0.8) for name in ("clean", "brightness-3", "mean_shift", "worst_shift")}
     conditions["mean_shift"] = {"image": {"auroc": 0.8}, "pixel": None}  # what is missing is a dash too
-    write_evaluation_report(
-        tmp_path / "report.html", replace(report, conditions=conditions, scores=[*report.scores, *shifted])
-    )
+    shown = replace(report, conditions=conditions, scores=scores_of(both), table=both)
+    write_evaluation_report(tmp_path / "report.html", shown)
     page = read(tmp_path / "report.html")
     words = text(page)
     assert "mean of shifts – – 0.800 – –" in words
     assert "Of 3 defective images" in words  # the head counts the first condition alone
-    assert "14 images, highest first" in words
+    assert "14 scores, mistakes first, then the highest" in words
     assert page.tags.count("svg") == 2 + 2  # histogram, ROC, and a strip for each condition that is one
 
 
+def test_a_table_that_is_cut_says_where_the_rest_is_and_the_counts_are_of_all(tmp_path, report) -> None:
+    write_evaluation_report(tmp_path / "report.html", replace(report, table=report.table[3:5]))
+    words = text(read(tmp_path / "report.html"))
+    assert "2 of 7 images, mistakes first, then the highest; the rest is in scores.csv" in words
+    assert "Of 3 defective images" in words
+
+
+def test_images_that_could_not_be_read_are_said(tmp_path: Path, report: EvaluationReport) -> None:
+    lines = [f"test/good/{index}.png: is empty (0 bytes)" for index in range(MOST_FAILURES + 1)]
+    write_evaluation_report(tmp_path / "report.html", replace(report, failures=lines[:2]))
+    words = text(read(tmp_path / "report.html"))
+    assert "Not read 2 left out of every figure" in words
+    assert lines[0] in words
+    assert "scores.csv" not in words
+    write_evaluation_report(tmp_path / "report.html", replace(report, failures=lines))
+    words = text(read(tmp_path / "report.html"))
+    assert f"the first {MOST_FAILURES}, the rest is in scores.csv" in words
+    assert lines[-1] not in words
+
+
 def test_all_right_is_said_so(tmp_path: Path, report: EvaluationReport) -> None:
-    right = [item for item in report.scores if not item.outcome]
-    write_evaluation_report(tmp_path / "report.html", replace(report, scores=right, misses=[], false_alarms=[]))
+    right = [item for item in report.table if not item.outcome]
+    shown = replace(report, scores=scores_of(right), table=right, misses=[], false_alarms=[])
+    write_evaluation_report(tmp_path / "report.html", shown)
     words = text(read(tmp_path / "report.html"))
     assert "every defective image was caught" in words
     assert "every good image was let through" in words
@@ -162,13 +203,13 @@ def test_all_right_is_said_so(tmp_path: Path, report: EvaluationReport) -> None:
 
 @pytest.mark.parametrize("defective", [True, False])
 def test_one_class_alone_makes_a_page(tmp_path: Path, report: EvaluationReport, defective: bool) -> None:
-    one = [item for item in report.scores if item.defective is defective]
-    write_evaluation_report(tmp_path / "report.html", replace(report, scores=one))
+    one = [item for item in report.table if item.defective is defective]
+    write_evaluation_report(tmp_path / "report.html", replace(report, scores=scores_of(one), table=one))
     assert "needs both classes" in text(read(tmp_path / "report.html"))
 
 
 def test_nothing_but_a_condition_makes_a_page(tmp_path: Path, report: EvaluationReport) -> None:
-    empty = replace(report, manifest={}, conditions={"clean": {}}, scores=[], misses=[], false_alarms=[])
+    empty = replace(report, manifest={}, conditions={"clean": {}}, scores={}, table=[], misses=[], false_alarms=[])
     write_evaluation_report(tmp_path / "report.html", empty)
     assert "Detection rate –" in text(read(tmp_path / "report.html"))
     with pytest.raises(ValueError, match="no condition"):
