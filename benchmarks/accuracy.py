@@ -65,10 +65,10 @@ def print_table(out: Path) -> None:
         "| data | size | backbone | method | steps | seeds | image AUROC | pixel AUROC | AUPRO 0.3 | AUPRO 0.05", end=""
     )
     print(" | false alarms | detected |\n|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for key, cells in sorted(groups.items()):
+    for group, cells in sorted(groups.items()):
         seeds = ", ".join(str(cell["seed"]) for cell in cells)
         values = [[cell["metrics"]["clean"][a][b] for cell in cells] for a, b in columns + rates]
-        print("| " + " | ".join([*key, seeds, *map(_spread, values)]) + " |")
+        print("| " + " | ".join([*group, seeds, *map(_spread, values)]) + " |")
 
 
 def _spread(values: list[float | None]) -> str:

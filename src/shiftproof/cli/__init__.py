@@ -55,7 +55,25 @@ def run(arguments: Sequence[str]) -> int:
             raise
         ERR.print("shiftproof: stopped", markup=False)
         return STOPPED
+    except (ModuleNotFoundError, MemoryError, OSError, RuntimeError) as error:
+        line = _mend(error)
+        if debug or line is None:
+            raise
+        ERR.print(f"shiftproof: {line}", markup=False, style="red")
+        return REFUSED
     return result if isinstance(result, int) else 0
+
+
+def _mend(error: Exception) -> str | None:
+    """One line for what the system refuses; None for a fault of ours, whose traceback is wanted."""
+    if isinstance(error, ModuleNotFoundError):
+        ours = (error.name or "").startswith("shiftproof")
+        return None if ours else f"this command needs {error.name}: pip install 'shiftproof[train]'"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory: lower --batch-size or --image-size"
+    if isinstance(error, OSError) and error.strerror:
+        return printable(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return None
 
 
 def one_line(error: Exception) -> str:

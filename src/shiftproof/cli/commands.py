@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cyclopts import Parameter
-
-from shiftproof.cli.console import Bar, duration, figure, percent, say, table, warn
+from shiftproof.cli.console import Bar, say, table, warn
+from shiftproof.errors import UsageError
+from shiftproof.report.page import duration, number, percent
 
 FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
 
@@ -93,6 +93,8 @@ def train(
     """
     from shiftproof import product
 
+    if epochs is not None and steps is not None:
+        raise UsageError("--epochs and --steps both say how long to train: give one of them")
     listener, bar = _listener()
     given = {
         "epochs": epochs,
@@ -247,11 +249,11 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
     rows = [
         (
             name,
-            figure(m["image"]["auroc"]),
-            figure(m["image"]["ap"]),
-            figure(m["pixel"]["auroc"]),
-            figure(m["pixel"]["aupro_30"]),
-            figure(m["pixel"]["aupro_05"]),
+            number(m["image"]["auroc"]),
+            number(m["image"]["ap"]),
+            number(m["pixel"]["auroc"]),
+            number(m["pixel"]["aupro_30"]),
+            number(m["pixel"]["aupro_05"]),
             percent(m["threshold"]["false_alarm_rate"]),
             percent(m["threshold"]["detection_rate"]),
         )
@@ -325,4 +327,3 @@ def _failed(failures: list[str]) -> int:
 
 
 COMMANDS = (train, evaluate, predict, info, demo)
-NO_NEGATIVE = Parameter(negative="")

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from shiftproof.report.page import duration
+
 OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -86,27 +88,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         drawn.add_row(*row)
     # As wide as it needs to be: in a pipe or a narrow window, numbers cut short would be worse than long lines.
     Console(highlight=False, width=max(OUT.width, 200)).print(drawn, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> duration(8.2), duration(75), duration(7260)
-    ('8 s', '1 min 15 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def figure(value: float | None) -> str:
-    """A metric to three decimals, or a dash."""
-    return "-" if value is None else f"{value:.3f}"
-
-
-def percent(value: float | None) -> str:
-    """A rate in per cent, or a dash."""
-    return "-" if value is None else f"{100 * value:.1f} %"

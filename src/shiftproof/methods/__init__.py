@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shiftproof.errors import unknown
-from shiftproof.methods.base import Inspector, Method, MethodConfig, to_images
+from shiftproof.methods.base import Inspector, Method, MethodConfig, exact_inference, to_images
 from shiftproof.methods.rd import Rd
 from shiftproof.methods.rdpp import Rdpp
 
 METHODS: Mapping[str, type[Method]] = {"rd": Rd, "rdpp": Rdpp}
 
-__all__ = ["METHODS", "Inspector", "Method", "MethodConfig", "method_class", "to_images"]
+__all__ = ["METHODS", "Inspector", "Method", "MethodConfig", "exact_inference", "method_class", "to_images"]
 
 
 def method_class(name: str) -> type[Method]:

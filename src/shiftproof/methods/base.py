@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from shiftproof.errors import unknown
+from shiftproof.methods.losses import DISTILLATIONS
 from shiftproof.networks.anomaly_map import GaussianSmoothing, median_of_maps, sum_of_distances
+from shiftproof.networks.student import STUDENTS
 from shiftproof.networks.teacher import Teacher
 
 Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] a stage, fine to coarse
@@ -31,6 +34,15 @@ class MethodConfig:
     smoothing_sigma: float = 4.0  # of the Gaussian over the anomaly map, in pixels of the model's image size
     background: str = "median"  # what each map is measured against: "median" of its own, or "none" (the papers')
 
+    def __post_init__(self) -> None:
+        for kind, value, known in (
+            ("student", self.student, STUDENTS),
+            ("distillation loss", self.distillation, DISTILLATIONS),
+            ("background", self.background, BACKGROUNDS),
+        ):
+            if value not in known:
+                raise unknown(kind, value, known)
+
 
 class Method(nn.Module):
     """Base of all methods; a subclass adds networks, views and losses.
@@ -44,8 +56,6 @@ class Method(nn.Module):
     def __init__(self, teacher: Teacher, config: MethodConfig):
         super().__init__()
         self.teacher = teacher
-        if config.background not in BACKGROUNDS:
-            raise unknown("background", config.background, BACKGROUNDS)
         self.config = config
         self.smoothing = GaussianSmoothing(config.smoothing_sigma)
 
@@ -123,6 +133,14 @@ class Inspector(nn.Module):
         """
         maps = self.method.anomaly_map(to_images(pixels))
         return maps, maps.amax(dim=(1, 2))
+
+
+@contextmanager
+def exact_inference() -> Iterator[None]:
+    """No gradients, and float32 that is float32: on a GPU convolutions would round to TF32, and a threshold would move."""
+    flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    with torch.inference_mode(), flags:
+        yield
 
 
 def to_images(pixels: Tensor) -> Tensor:

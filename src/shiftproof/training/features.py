@@ -45,7 +45,7 @@ class NormalFeatures:
         ]
         if sum(2 * int(np.prod(shape)) for shape in shapes) > limit:
             return
-        stages = [torch.empty(shape, dtype=torch.float16, device=teacher.mean.device) for shape in shapes]
+        stages = [torch.empty(shape, dtype=torch.float16, device=teacher.device) for shape in shapes]
         for start in range(0, len(pixels), batch):
             rows = slice(start, start + batch)
             for kept, stage in zip(stages, self._compute(pixels[rows]), strict=True):
@@ -64,4 +64,4 @@ class NormalFeatures:
 
     def _compute(self, pixels: NDArray[np.uint8]) -> list[Tensor]:
         with torch.no_grad():
-            return self.teacher(to_images(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.teacher.mean.device)))
+            return self.teacher(to_images(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.teacher.device)))

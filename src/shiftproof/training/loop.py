@@ -90,8 +90,12 @@ def fit(
         raise UsageError(
             f"{config.devices} devices for batches of {batch} images: expected one image at least for each"
         )
+    if torch.cuda.is_available() and config.devices > torch.cuda.device_count():
+        raise UsageError(
+            f"{config.devices} devices are more than the {torch.cuda.device_count()} GPUs here: lower --devices"
+        )
     fabric = Fabric(
-        accelerator="auto",
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",  # what inference uses as well
         devices=config.devices,
         strategy="ddp_spawn" if config.devices > 1 else "auto",
         precision=_precision(config.precision),
@@ -106,7 +110,7 @@ def fit(
     outcome = fabric.launch(run, method, np.asarray(pixels))
     if isinstance(outcome, ShiftproofError):
         raise outcome
-    method.load_state_dict(shared, strict=False)
+    load_trained(method, shared)
     return Record(**outcome)
 
 
@@ -144,19 +148,21 @@ def _run(
     method.arrange()
     method.train()
     optimiser = _optimiser(method, config)
+    peak_rates = [group["lr"] for group in optimiser.param_groups]
     checkpoint = load_checkpoint(folder) if folder else None
     done, seconds = 0, 0.0
     if checkpoint is not None:
         _restore(checkpoint, method, optimiser, about, folder)
         done, seconds = checkpoint.step, checkpoint.seconds
-    peak_rates = [group["lr"] for group in _groups(method, config)]
-    normal = NormalFeatures(method.teacher, pixels, config.feature_cache, batch, progress.preparing)
+    share = config.feature_cache // config.devices
+    normal = NormalFeatures(method.teacher, pixels, share, batch, progress.preparing)
     module, optimiser = fabric.setup(method, optimiser)
     module.mark_forward_method("losses")
     recent: dict[str, float] = {}
     started = saved = time.monotonic()
 
     def keep(step: int) -> None:
+        """Leave a checkpoint, unless weights have been lost or the disk does not take it."""
         nonlocal saved
         if folder is None or not fabric.is_global_zero:
             return
@@ -174,7 +180,8 @@ def _run(
         for step in range(done, steps):
             if fabric.strategy.reduce_boolean_decision(stop.is_set(), all=False):
                 keep(step)
-                raise Interrupted(f"stopped at step {step} of {steps}: go on with --resume")
+                onwards = "go on with --resume" if _has_checkpoint(folder) else "nothing was kept"
+                raise Interrupted(f"stopped at step {step} of {steps}: {onwards}")
             for group, rate in zip(optimiser.param_groups, peak_rates, strict=True):
                 group["lr"] = rate * config.rate_factor(step, steps)
             chosen = batch_indices(config.seed, step, count, batch)[fabric.global_rank :: fabric.world_size]
@@ -189,7 +196,7 @@ def _run(
             lost = [name for name, value in values.items() if not np.isfinite(value)]
             if lost:
                 keep(step)
-                kept = f"; the last good weights are in {folder}" if folder and (folder / FILE).is_file() else ""
+                kept = f"; the last good weights are in {folder}" if _has_checkpoint(folder) else ""
                 raise TrainingError(
                     f"training stopped at step {step} of {steps}: the loss {lost[0]!r} is {values[lost[0]]}{kept}; "
                     "train again with --overwrite and a lower --learning-rate, or with --precision 32"
@@ -201,6 +208,7 @@ def _run(
             progress.step(step + 1, steps, recent)
             if time.monotonic() - saved > CHECKPOINT_EVERY:
                 keep(step + 1)
+        keep(steps)  # calibration and saving are still to come
     method.eval()
     total = seconds + time.monotonic() - started
     record = Record(steps, total, str(fabric._precision.precision), fabric.device.type, fabric.world_size, recent)
@@ -218,6 +226,24 @@ def batch_indices(seed: int, step: int, count: int, batch: int) -> NDArray[np.in
 def trained_state(method: Method) -> dict[str, Tensor]:
     """Weights and buffers of everything but the teacher."""
     return {key: value.detach() for key, value in method.state_dict().items() if not key.startswith("teacher.")}
+
+
+def load_trained(method: Method, weights: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`trained_state` took.
+
+    Raises:
+        ModelError: other parts than this method's.
+    """
+    missing, foreign = method.load_state_dict(dict(weights), strict=False)
+    lost = [key for key in missing if not key.startswith("teacher.")]
+    if lost or foreign:
+        raise ModelError(
+            f"the checkpoint's weights are not this method's ({[*lost, *foreign][0]}): start again with --overwrite"
+        )
+
+
+def _has_checkpoint(folder: Path | None) -> bool:
+    return folder is not None and (folder / FILE).is_file()
 
 
 def _features(
@@ -241,14 +267,11 @@ def _features(
     return features
 
 
-def _groups(method: Method, config: TrainConfig) -> list[dict[str, Any]]:
-    return method.trained_parameters(config.learning_rate)
-
-
 def _optimiser(method: Method, config: TrainConfig) -> torch.optim.Optimizer:
+    groups = method.trained_parameters(config.learning_rate)
     if config.optimiser == "adam":
-        return torch.optim.Adam(_groups(method, config), betas=(0.5, 0.999), fused=True)
-    return torch.optim.AdamW(_groups(method, config), betas=(0.9, 0.999), weight_decay=1e-4, fused=True)
+        return torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
+    return torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=1e-4, fused=True)
 
 
 def _restore(
@@ -265,7 +288,7 @@ def _restore(
                 f"the checkpoint in {folder} was made with {key} {then}, not {now}: "
                 "resume with what it was started with, or start again with --overwrite"
             )
-    method.load_state_dict(checkpoint.weights, strict=False)
+    load_trained(method, checkpoint.weights)
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state = {
         number: {key: _laid_out_like(parameters[number], value) for key, value in entry.items()}
@@ -282,8 +305,10 @@ def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
 def _precision(wanted: str) -> Any:
     if wanted == "32":
         return "32-true"
-    if wanted == "bf16" or torch.cuda.is_available():
+    if wanted == "bf16":
         return "bf16-mixed"
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "32-true"  # older ones emulate it
     # On a CPU bf16 pays only where it has matrix tiles for it.
     tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return "bf16-mixed" if tiles is not None and tiles() else "32-true"

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shiftproof.errors import UsageError, unknown
 from shiftproof.methods.base import NORMAL, Features, MethodConfig
-from shiftproof.methods.losses import contrast_loss, reconstruct_loss, ssot_loss
+from shiftproof.methods.losses import SSOT, contrast_loss, reconstruct_loss, ssot_loss
 from shiftproof.methods.rd import Rd
 from shiftproof.networks.projection import Projection
 from shiftproof.networks.teacher import Teacher
@@ -32,6 +33,15 @@ class RdppConfig(MethodConfig):
     ssot: str = "pairwise"  # "pairwise", "published" (zero by construction) or "off"
     ssot_points: int = 64  # positions of a map in the optimal transport, at most
     noisy_share: float = 0.25  # of a batch that gets a pseudo-anomalous view (paper: 1); on average the same loss
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ssot not in SSOT:
+            raise unknown("ssot", self.ssot, SSOT)
+        if not 0 < self.noisy_share <= 1:
+            raise UsageError(
+                f"noisy share {self.noisy_share} is out of range: expected above 0, at most 1 (all images)"
+            )
 
 
 class Rdpp(Rd):
