@@ -18,24 +18,28 @@ from typing import Any
 import torch
 
 from shiftproof import product
+from shiftproof.detector import load
 from shiftproof.evaluation import evaluate
 
 
 def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, seed: int) -> None:
     """Train and evaluate one cell; its folder keeps ``metrics.json`` and the report, but not the weights."""
     options = dict(pair.split("=", 1) for pair in arguments.set)
-    detector = product.train(
-        data,
-        cell / "model",
-        method=method,
-        backbone=arguments.backbone,
-        weights=arguments.weights,
-        image_size=arguments.image_size,
-        seed=seed,
-        overwrite=True,
-        method_options=options,
-        **({"steps": arguments.steps} if arguments.steps else {}),
-    )
+    if (cell / "model" / "weights.safetensors").is_file():  # trained before, but not evaluated
+        detector = load(cell / "model")
+    else:
+        detector = product.train(
+            data,
+            cell / "model",
+            method=method,
+            backbone=arguments.backbone,
+            weights=arguments.weights,
+            image_size=arguments.image_size,
+            seed=seed,
+            overwrite=True,
+            method_options=options,
+            **({"steps": arguments.steps} if arguments.steps else {}),
+        )
     metrics = evaluate(detector, data, cell, shifts=arguments.shifts).metrics
     facts = {
         "data": data.name,

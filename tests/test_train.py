@@ -244,6 +244,29 @@ def test_training_images_cannot_place_the_threshold(shiftproof, product, tmp_pat
     assert not (tmp_path / "model").exists()
 
 
+def test_held_out_copies_of_training_images_are_named(shiftproof, tmp_path):
+    for number in range(6):
+        save(tmp_path / "good" / f"{number}.png", texture(0))
+    said = shiftproof("train", tmp_path / "good", tmp_path / "model", *QUICK)
+    assert said.code == 0
+    assert "2 of 2 held-out images are copies of training images" in said.warnings[0]
+
+
+def test_epochs_and_steps_together_are_refused(shiftproof, product, tmp_path):
+    said = shiftproof("train", product, tmp_path / "model", "--epochs", 2, "--steps", 3)
+    assert said.code == 2
+    assert "--epochs and --steps" in said.error
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_demo_leaves_a_folder_alone_that_no_demo_made(shiftproof, tmp_path):
+    kept = save(tmp_path / "data" / "mine.png", texture(0))
+    said = shiftproof("demo", "--out", tmp_path)
+    assert said.code == 2
+    assert "no demo made it" in said.error
+    assert kept.is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -95,6 +95,7 @@ def train(
     with _room(checkpoints, fresh=not resume):
         good = _decode(train_paths, config, checkpoints, "decoding", listener)
         held_out = _decode(held_out_paths, config, checkpoints, "decoding held-out images", listener)
+        _warn_of_copies(good, held_out, listener)
         if len(good.pixels) < 2:
             raise DataError(f"{data} holds 1 readable good image to train on: expected 2 at least; add images")
         settings = {"backbone": backbone, **asdict(config), "image_size": list(config.image_size)}
@@ -219,6 +220,17 @@ def _choose_images(data: Path, layout: str, calibration: str | Path | None, seed
         )
     chosen, held_out_indices = split_held_out(len(paths), seed)
     return [paths[i] for i in chosen], [paths[i] for i in held_out_indices]
+
+
+def _warn_of_copies(good: DecodedImages, held_out: DecodedImages, listener: Listener) -> None:
+    """Say it where held-out images are copies of training images: the threshold would be too low."""
+    trained = dict(zip(good.digests, good.paths, strict=True))
+    copies = [(path, trained[d]) for d, path in zip(held_out.digests, held_out.paths, strict=True) if d in trained]
+    if copies:
+        listener.warn(
+            f"{len(copies)} of {len(held_out.paths)} held-out images are copies of training images, e.g. {copies[0][0]} of "
+            f"{copies[0][1]}: the threshold may be too low; remove copies, or place it with other images by --calibration"
+        )
 
 
 def _decode(paths: list[Path], config: TrainConfig, scratch: Path, phase: str, listener: Listener) -> DecodedImages:
