@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import shiftproof
-from shiftproof.data import read_image, resize_image, write_png
+from shiftproof.data import read_image, resize_image, write_image
 from shiftproof.report.heatmap import overlay
 
 SIDE, GAP = 176, 6
@@ -36,7 +36,7 @@ def main(demo: Path, out: Path) -> None:
         columns.append(np.concatenate([pair[0], np.full((GAP, SIDE, 3), 255, np.uint8), pair[1]]))
     gap = np.full((len(columns[0]), GAP, 3), 255, np.uint8)
     row = [part for column in columns for part in (column, gap)][:-1]
-    write_png(out, np.concatenate(row, axis=1))
+    write_image(out, np.concatenate(row, axis=1))
 
 
 if __name__ == "__main__":

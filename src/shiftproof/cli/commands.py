@@ -202,6 +202,37 @@ def predict(model: Path, /, *images: Path, out: Path) -> int:
     return _failed(found.failures)
 
 
+def corrupt(data: Path, out: Path, /, *, shift: str, severity: int = 3, seed: int = 0, layout: str = "auto") -> int:
+    """Write a shifted copy of a data set: same layout and names, masks moved along, train/ linked.
+
+    Parameters
+    ----------
+    data
+        Category with test/, or a folder of images.
+    out
+        Folder to write; it must be empty.
+    shift
+        Name of the shift; see docs/shifts.md.
+    severity
+        1 (slight) to 5.
+    seed
+        Of what is random in the shift.
+    layout
+        How DATA is laid out: auto, folder or mvtec.
+    """
+    from shiftproof.evaluation import corrupt as run
+    from shiftproof.shifts import Condition
+
+    condition = Condition(shift, severity)
+    with Bar() as bar:
+        done = run(
+            data, out, condition, seed=seed, layout=layout, on_progress=lambda n, total: bar("shifting", n, total)
+        )
+    lost = f"; {done.lost_defects} defect regions were moved out of the frame" if done.lost_defects else ""
+    say(f"{done.images} images under {condition.name} in {out}{lost}")
+    return _failed(done.failures)
+
+
 def info(subject: str, /, *, method: str | None = None) -> int:
     """Describe a model folder, or count what a method would build on a backbone (no weights needed).
 
@@ -326,4 +357,4 @@ def _failed(failures: list[str]) -> int:
     return FAILED_INPUTS if failures else 0
 
 
-COMMANDS = (train, evaluate, predict, info, demo)
+COMMANDS = (train, evaluate, predict, corrupt, info, demo)

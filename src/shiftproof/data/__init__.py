@@ -10,7 +10,7 @@ from shiftproof.data.images import (
     read_image,
     read_mask,
     resize_image,
-    write_png,
+    write_image,
 )
 from shiftproof.data.layouts import (
     LAYOUTS,
@@ -19,9 +19,9 @@ from shiftproof.data.layouts import (
     TestSet,
     find_images,
     good_images,
+    labelled_images,
     load_mask,
     recognise_layout,
-    test_images,
 )
 
 __all__ = [
@@ -42,6 +42,6 @@ __all__ = [
     "read_mask",
     "recognise_layout",
     "resize_image",
-    "test_images",
-    "write_png",
+    "labelled_images",
+    "write_image",
 ]

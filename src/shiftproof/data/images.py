@@ -19,6 +19,7 @@ from shiftproof.errors import DataError, ImageError, UsageError
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """File name endings taken for images, lower case, with the dot. Content, not ending, decides how one is read."""
 
+_FINEST_JPEG = {"quality": 100, "subsampling": 0}
 MAX_PIXELS = 200_000_000
 """The most pixels that an image may claim: 600 MB once decoded."""
 
@@ -133,14 +134,16 @@ def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def write_png(path: Path | str, array: NDArray[np.uint8]) -> None:
-    """Write uint8 [H, W, 3] (RGB) or [H, W] (gray) as a PNG; parent folders are made.
+def write_image(path: Path | str, array: NDArray[np.uint8]) -> None:
+    """Write uint8 [H, W, 3] (RGB) or [H, W] (gray) as the file's ending says, as exactly as that can; folders are made.
 
     Raises:
         DataError: the disk is full, the place is read-only, a file is in the way; no half-written file stays behind.
     """
     path, buffer = Path(path), io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
+    suffix = path.suffix.lower()
+    options: dict[str, Any] = {".jpg": _FINEST_JPEG, ".jpeg": _FINEST_JPEG, ".webp": {"lossless": True}}.get(suffix, {})
+    Image.fromarray(array).save(buffer, format=Image.registered_extensions()[suffix], **options)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         target = path.open("wb")

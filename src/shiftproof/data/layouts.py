@@ -137,7 +137,7 @@ def good_images(root: Path | str, layout: str = "auto") -> list[Path]:
 
 
 @_refusing_unlistable()
-def test_images(root: Path | str, layout: str = "auto") -> TestSet:
+def labelled_images(root: Path | str, layout: str = "auto") -> TestSet:
     """The labelled images to test on, with their masks.
 
     ``mvtec``: ``test/<kind>/<stem>.*`` with ``ground_truth/<kind>/<stem>_mask.*`` or ``ground_truth/<kind>/<stem>.*``.
@@ -149,9 +149,6 @@ def test_images(root: Path | str, layout: str = "auto") -> TestSet:
     """
     root = Path(root)
     return LAYOUTS[recognise_layout(root, layout)].test(root)
-
-
-test_images.__test__ = False  # type: ignore[attr-defined]  # pytest: the name only looks like a test
 
 
 def load_mask(item: TestImage, shape: tuple[int, int]) -> NDArray[np.bool_]:

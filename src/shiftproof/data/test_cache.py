@@ -16,7 +16,7 @@ import pytest
 
 from shiftproof.data import cache
 from shiftproof.data.cache import decode_images, iter_images
-from shiftproof.data.images import read_image, resize_image, write_png
+from shiftproof.data.images import read_image, resize_image, write_image
 from shiftproof.errors import DataError, ImageError
 
 SIZE = (16, 24)
@@ -27,7 +27,7 @@ def paths(tmp_path) -> list[Path]:
     generator = np.random.default_rng(0)
     found = [tmp_path / "data" / f"{i % 2}" / f"{i}.png" for i in range(12)]
     for path in found:
-        write_png(path, generator.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+        write_image(path, generator.integers(0, 256, (20, 30, 3), dtype=np.uint8))
     return found
 
 

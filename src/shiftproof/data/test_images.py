@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageFile
 
-from shiftproof.data.images import decode_image, read_image, read_mask, resize_image, write_png
+from shiftproof.data.images import decode_image, read_image, read_mask, resize_image, write_image
 from shiftproof.errors import DataError, ImageError, UsageError
 
 pixels = hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
@@ -314,26 +314,26 @@ def test_resize_to_nothing():
 
 
 @pytest.mark.parametrize("array", [gradient(), gradient()[:, :, 0]], ids=["rgb", "gray"])
-def test_write_png_and_read_it_back(tmp_path, array):
-    write_png(tmp_path / "new" / "deep" / "a.png", array)
+def test_write_image_and_read_it_back(tmp_path, array):
+    write_image(tmp_path / "new" / "deep" / "a.png", array)
     back = np.array(Image.open(tmp_path / "new" / "deep" / "a.png"))
     np.testing.assert_array_equal(back, array)
 
 
-def test_write_png_where_a_file_is_in_the_way(tmp_path):
+def test_write_image_where_a_file_is_in_the_way(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
         DataError, match=r"/file/a\.png: cannot be written: .*; free some space or choose another folder$"
     ):
-        write_png(tmp_path / "file" / "a.png", gradient())
+        write_image(tmp_path / "file" / "a.png", gradient())
 
 
-def test_write_png_under_a_name_that_is_too_long_asks_for_a_shorter_one(tmp_path):
+def test_write_image_under_a_name_that_is_too_long_asks_for_a_shorter_one(tmp_path):
     with pytest.raises(DataError, match=r"x\.png: cannot be written: File name too long; shorten it$"):
-        write_png(tmp_path / f"{'x' * 300}.png", gradient())
+        write_image(tmp_path / f"{'x' * 300}.png", gradient())
 
 
-def test_write_png_on_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
+def test_write_image_on_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     class Full(io.BytesIO):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -344,5 +344,5 @@ def test_write_png_on_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", opened)
     with pytest.raises(DataError, match=r"/a\.png: cannot be written: No space left on device; free some space"):
-        write_png(tmp_path / "a.png", gradient())
+        write_image(tmp_path / "a.png", gradient())
     assert not list(tmp_path.iterdir())

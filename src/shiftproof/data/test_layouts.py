@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shiftproof.data import layouts
-from shiftproof.data.images import write_png
+from shiftproof.data.images import write_image
 from shiftproof.data.layouts import find_images, good_images, load_mask, recognise_layout
 from shiftproof.errors import DataError, ImageError, UsageError
 
@@ -86,7 +86,7 @@ def test_no_images(tmp_path):
 
 def test_folder_that_is_missing(tmp_path):
     expected = f"{tmp_path / 'none'}: no such file or folder; expected an image or a folder of images"
-    for function in (find_images, good_images, layouts.test_images, recognise_layout):
+    for function in (find_images, good_images, layouts.labelled_images, recognise_layout):
         assert complaint(function, tmp_path / "none") == expected
 
 
@@ -98,7 +98,7 @@ def test_folder_that_cannot_be_listed(tmp_path, monkeypatch):
     expected = f"{tmp_path}: cannot be listed: Permission denied; allow reading it"
     assert complaint(find_images, tmp_path) == expected
     monkeypatch.setattr(Path, "is_dir", denied)
-    for function in (recognise_layout, good_images, layouts.test_images):
+    for function in (recognise_layout, good_images, layouts.labelled_images):
         assert complaint(function, tmp_path) == expected
 
 
@@ -160,7 +160,7 @@ def test_defects_beside_a_good_folder_are_not_good(tmp_path):
 def test_good_is_good_in_any_case(tmp_path):
     kinds = touch(tmp_path / "kinds", "Good/a.png", "Broken/b.png")
     assert names(good_images(kinds), kinds) == ["Good/a.png"]
-    assert [(item.kind, item.defective) for item in layouts.test_images(kinds).images] == [
+    assert [(item.kind, item.defective) for item in layouts.labelled_images(kinds).images] == [
         ("Broken", True),
         ("Good", False),
     ]
@@ -170,7 +170,7 @@ def test_good_is_good_in_any_case(tmp_path):
     touch(category, "Ground_Truth/dent/d_mask.png")
     assert recognise_layout(category) == "mvtec"
     assert names(good_images(category), category) == ["Train/GOOD/a.png"]
-    found = layouts.test_images(category)
+    found = layouts.labelled_images(category)
     assert [(item.name, item.mask is None) for item in found.images] == [
         ("Test/dent/d.png", False),
         ("Test/Good/c.png", True),
@@ -218,7 +218,7 @@ def test_only_images_below_test(tmp_path):
 
 
 def test_mvtec_test_set(category):
-    found = layouts.test_images(category)
+    found = layouts.labelled_images(category)
     assert found.has_masks
     assert [(item.name, item.kind, item.defective) for item in found.images] == [
         ("test/dent/000.png", "dent", True),
@@ -235,7 +235,7 @@ def test_mvtec_test_set(category):
 
 
 def test_without_ground_truth_there_are_no_masks(tmp_path):
-    found = layouts.test_images(touch(tmp_path, "test/good/0.png", "test/dent/0.png"))
+    found = layouts.labelled_images(touch(tmp_path, "test/good/0.png", "test/dent/0.png"))
     assert not found.has_masks
     assert [item.mask for item in found.images] == [None, None]
     with pytest.raises(DataError, match=r"^test/dent/0\.png: has no mask; pixel figures need ground_truth/dent$"):
@@ -244,7 +244,7 @@ def test_without_ground_truth_there_are_no_masks(tmp_path):
 
 def test_mask_missing(category):
     (category / "ground_truth/scratch/001_mask.png").unlink()
-    assert complaint(layouts.test_images, category) == (
+    assert complaint(layouts.labelled_images, category) == (
         f"{category}/test/scratch/001.png: defective, but without its mask; "
         f"expected {category}/ground_truth/scratch/001_mask.png (or 001.png there)"
     )
@@ -253,7 +253,7 @@ def test_mask_missing(category):
 @pytest.mark.parametrize("stray", ["scratch/002_mask.png", "bent/000_mask.png", "scratch/000.png"])
 def test_mask_without_its_image(category, stray):
     touch(category, f"ground_truth/{stray}")
-    assert complaint(layouts.test_images, category) == (
+    assert complaint(layouts.labelled_images, category) == (
         f"{category}/ground_truth/{stray}: mask without its image; "
         f"expected one of that name in {category}/test, or remove the mask"
     )
@@ -261,18 +261,18 @@ def test_mask_without_its_image(category, stray):
 
 def test_two_masks_of_one_name(category):
     touch(category, "ground_truth/scratch/000_mask.bmp")
-    message = complaint(layouts.test_images, category)
+    message = complaint(layouts.labelled_images, category)
     assert message.endswith("000_mask.png: a second mask beside 000_mask.bmp; expected one, remove the other")
 
 
 def test_one_mask_never_serves_two_images(category):
     touch(category, "test/scratch/000.jpg")
-    assert "test/scratch/000.png: defective, but without its mask" in complaint(layouts.test_images, category)
+    assert "test/scratch/000.png: defective, but without its mask" in complaint(layouts.labelled_images, category)
 
 
 def test_masks_of_good_images_are_no_matter(category):
     touch(category, "ground_truth/good/000_mask.png")
-    assert layouts.test_images(category).has_masks
+    assert layouts.labelled_images(category).has_masks
 
 
 @settings(deadline=None, max_examples=30)
@@ -284,33 +284,33 @@ def test_masks_are_paired_by_name_whatever_the_order(stems, ending):
     with tempfile.TemporaryDirectory() as folder:
         root = touch(Path(folder), *(f"test/dent/{stem}.jpg" for stem in stems), "test/good/a.jpg")
         touch(root, *(f"ground_truth/dent/{stem}{ending}" for stem in sorted(stems, reverse=True)))
-        found = layouts.test_images(root).images
+        found = layouts.labelled_images(root).images
         pairs = {item.path.stem: item.mask.name for item in found if item.mask is not None}
         assert pairs == {stem: stem + ending for stem in stems}
 
 
 def test_no_test_folder(category, tmp_path):
     only_good = touch(tmp_path / "only", "train/good/0.png")
-    assert complaint(layouts.test_images, only_good) == (
+    assert complaint(layouts.labelled_images, only_good) == (
         f"{only_good}: nothing to test on; looked for {only_good}/test/<kind>/ with good and defective images"
     )
     flat = touch(tmp_path / "flat", "a.png")
     expected = f"{flat}: nothing to test on; looked for test/<kind>/, or good/ beside at least one folder of defects"
-    assert complaint(layouts.test_images, flat) == expected
+    assert complaint(layouts.labelled_images, flat) == expected
     touch(flat, "good/b.png")
-    assert complaint(layouts.test_images, flat) == expected
+    assert complaint(layouts.labelled_images, flat) == expected
 
 
 def test_test_folder_without_images(tmp_path):
     (tmp_path / "test" / "good").mkdir(parents=True)
-    assert complaint(layouts.test_images, tmp_path).startswith(
+    assert complaint(layouts.labelled_images, tmp_path).startswith(
         f"{tmp_path}/test: no images to test on; looked for bmp,"
     )
 
 
 def test_image_in_no_kind(category):
     touch(category, "test/stray.png")
-    assert complaint(layouts.test_images, category) == (
+    assert complaint(layouts.labelled_images, category) == (
         f"{category}/test/stray.png: lies in no folder of a kind; "
         f"expected {category}/test/good or {category}/test/<kind of defect>"
     )
@@ -318,7 +318,7 @@ def test_image_in_no_kind(category):
 
 def test_labelled_folder(tmp_path):
     touch(tmp_path, "good/1.png", "scratch/1.png", "scratch/deep/2.png")
-    found = layouts.test_images(tmp_path)
+    found = layouts.labelled_images(tmp_path)
     assert not found.has_masks
     assert [(item.name, item.kind, item.defective) for item in found.images] == [
         ("good/1.png", "good", False),
@@ -335,8 +335,8 @@ def defect(tmp_path) -> layouts.TestImage:
     touch(tmp_path, "test/dent/0.png")
     mask = np.zeros((4, 6), np.uint8)
     mask[1, 2] = 255
-    write_png(tmp_path / "ground_truth/dent/0_mask.png", mask)
-    return layouts.test_images(tmp_path).images[0]
+    write_image(tmp_path / "ground_truth/dent/0_mask.png", mask)
+    return layouts.labelled_images(tmp_path).images[0]
 
 
 def test_load_mask(defect):
@@ -352,8 +352,8 @@ def test_mask_of_another_size(defect):
 
 
 def test_an_empty_mask_does_not_make_a_defect_good(defect):
-    write_png(defect.mask, np.zeros((4, 6), np.uint8))
-    assert layouts.test_images(defect.path.parents[2]).images[0].defective
+    write_image(defect.mask, np.zeros((4, 6), np.uint8))
+    assert layouts.labelled_images(defect.path.parents[2]).images[0].defective
     assert not load_mask(defect, (4, 6)).any()
 
 

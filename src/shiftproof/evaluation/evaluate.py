@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.artefact import write_json_atomic
-from shiftproof.data import TestImage, iter_images, load_mask, test_images
+from shiftproof.data import TestImage, iter_images, labelled_images, load_mask
 from shiftproof.detector import BATCH, Detector, Inspection, batched
 from shiftproof.errors import DataError, ImageError
 from shiftproof.evaluation.outputs import Table, clear_outputs
@@ -123,7 +123,7 @@ def evaluate(
             written, which shows before the first image is read.
     """
     conditions = parse_conditions(shifts) if isinstance(shifts, str) else tuple(shifts)
-    test_set = test_images(data, layout)
+    test_set = labelled_images(data, layout)
     clear_outputs(out, ["report.html", "metrics.json", "scores.csv"])
     results = {c.name: ConditionResult(c, pixels=PixelMetrics() if test_set.has_masks else None) for c in conditions}
     failures: list[str] = []

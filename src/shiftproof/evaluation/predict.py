@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.data import find_images, write_png
+from shiftproof.data import find_images, write_image
 from shiftproof.detector import Detector, Inspection
 from shiftproof.errors import DataError, ImageError
 from shiftproof.evaluation.outputs import Table, clear_outputs
@@ -164,8 +164,8 @@ def _naming(paths: Sequence[Path]) -> Callable[[Path], str]:
 def _write_pictures(out: Path, name: str, heat: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
     """Write heatmap and mask; says why not where the name is too long, which is a failure of this image alone."""
     try:
-        write_png(out / "heatmaps" / name, heat)
-        write_png(out / "masks" / name, mask.astype(np.uint8) * 255)
+        write_image(out / "heatmaps" / name, heat)
+        write_image(out / "masks" / name, mask.astype(np.uint8) * 255)
     except DataError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENAMETOOLONG:
             return str(error)

@@ -1,0 +1,100 @@
+"""Writing a shifted copy of a data set, for tools that read folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shiftproof.data import (
+    TestImage,
+    find_images,
+    iter_images,
+    labelled_images,
+    load_mask,
+    recognise_layout,
+    write_image,
+)
+from shiftproof.errors import DataError, ImageError
+from shiftproof.shifts import Condition, ShiftNotApplicable
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """What was written."""
+
+    images: int
+    lost_defects: int  # defect regions that were moved wholly out of the frame
+    failures: list[str]  # one line for each image that could not be shifted
+
+
+def corrupt(
+    data: Path,
+    out: Path,
+    condition: Condition,
+    *,
+    seed: int = 0,
+    layout: str = "auto",
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Corruption:
+    """Write DATA's layout under OUT with the same file names: shifted test images, masks moved along, ``train`` linked.
+
+    A folder without a test set is shifted whole. Pixels are those that ``evaluate --shifts`` sees with the same seed
+    (JPEG files are written at the highest quality, which still rounds).
+
+    Args:
+        data: a labelled category, or a folder of images.
+        out: folder to write; it must not hold anything yet.
+        condition: the shift and its severity.
+        seed: of what is random in it.
+        layout: of ``data``.
+        on_progress: is told (images done, images in all).
+
+    Raises:
+        DataError: nothing to read, or OUT is not free or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is not empty: choose another folder, so that shifted and other images do not mix")
+    items, has_masks = _items(data, layout)
+    failures: list[str] = []
+    lost = 0
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for done, (item, (_, image)) in enumerate(
+            zip(items, iter_images([item.path for item in items]), strict=True), start=1
+        ):
+            try:
+                if isinstance(image, ImageError):
+                    raise image
+                mask = load_mask(item, (image.shape[0], image.shape[1])) if has_masks else None
+                shifted = condition.apply(image, mask, seed=seed, image_name=item.name)
+            except (DataError, ShiftNotApplicable) as error:
+                failures.append(str(error))
+            else:
+                lost += shifted.lost
+                write_image(out / item.name, shifted.image)
+                if item.mask is not None and shifted.mask is not None:
+                    write_image(out / item.mask.relative_to(data), shifted.mask.astype(np.uint8) * 255)
+            on_progress(done, len(items))
+        if (data / "train").is_dir():
+            (out / "train").symlink_to((data / "train").resolve(), target_is_directory=True)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error.strerror}): free space, or choose another folder") from error
+    if len(failures) == len(items):
+        raise DataError(f"no image of {data} could be shifted; the first: {failures[0]}")
+    return Corruption(len(items) - len(failures), lost, failures)
+
+
+def _items(data: Path, layout: str) -> tuple[tuple[TestImage, ...], bool]:
+    """The images to shift: the test set, or all images of a folder that has none."""
+    try:
+        found = labelled_images(data, layout)
+    except DataError:
+        if recognise_layout(data, layout) != "folder":
+            raise
+        root = data if data.is_dir() else data.parent
+        paths = find_images(data)
+        return tuple(TestImage(path, path.relative_to(root).as_posix(), "", False, None) for path in paths), False
+    return found.images, found.has_masks
