@@ -20,6 +20,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 """File name endings taken for images, lower case, with the dot. Content, not ending, decides how one is read."""
 
 _FINEST_JPEG = {"quality": 100, "subsampling": 0}
+_EXACTLY: dict[str, dict[str, Any]] = {".jpg": _FINEST_JPEG, ".jpeg": _FINEST_JPEG, ".webp": {"lossless": True}}
 MAX_PIXELS = 200_000_000
 """The most pixels that an image may claim: 600 MB once decoded."""
 
@@ -142,7 +143,7 @@ def write_image(path: Path | str, array: NDArray[np.uint8]) -> None:
     """
     path, buffer = Path(path), io.BytesIO()
     suffix = path.suffix.lower()
-    options: dict[str, Any] = {".jpg": _FINEST_JPEG, ".jpeg": _FINEST_JPEG, ".webp": {"lossless": True}}.get(suffix, {})
+    options = _EXACTLY.get(suffix, {})
     Image.fromarray(array).save(buffer, format=Image.registered_extensions()[suffix], **options)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
