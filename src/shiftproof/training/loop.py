@@ -160,12 +160,14 @@ def _run(
     module.mark_forward_method("losses")
     recent: dict[str, float] = {}
     started = saved = time.monotonic()
+    tried = done  # the step that was last to be kept
 
     def keep(step: int) -> None:
         """Leave a checkpoint, unless weights have been lost or the disk does not take it."""
-        nonlocal saved
+        nonlocal saved, tried
         if folder is None or not fabric.is_global_zero:
             return
+        tried = step
         weights = trained_state(method)
         if not all(bool(value.isfinite().all()) for value in weights.values()):
             return
@@ -208,7 +210,8 @@ def _run(
             progress.step(step + 1, steps, recent)
             if time.monotonic() - saved > CHECKPOINT_EVERY:
                 keep(step + 1)
-        keep(steps)  # calibration and saving are still to come
+        if tried < steps:
+            keep(steps)  # calibration and saving are still to come
     method.eval()
     total = seconds + time.monotonic() - started
     record = Record(steps, total, str(fabric._precision.precision), fabric.device.type, fabric.world_size, recent)
