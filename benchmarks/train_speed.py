@@ -77,7 +77,8 @@ def train_anomalib(pixels: np.ndarray, epochs: int) -> dict[str, float]:
     model.train()
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-    images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    # Its loss takes views, which want the channels first.
+    images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 255 - mean) / std
     times = []
     started = time.perf_counter()
     for _ in range(epochs):
