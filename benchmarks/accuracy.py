@@ -1,6 +1,6 @@
 r"""Accuracy on real categories: trains and evaluates each cell once, keeps it, and prints the table of all kept cells.
 
-    python benchmarks/accuracy.py --out runs/accuracy --data ../shared/data/screw ../shared/data/ksdd \
+    python benchmarks/accuracy.py --out runs/accuracy --data SCREW KSDD \
         --methods rd rdpp --seeds 0 1 2 [--image-size 256] [--backbone B --weights FILE] [--set ssot=off]
 
 A cell is a category, a backbone, a method, its settings and a seed. The protocol is blind: the fixed schedule, the last
