@@ -23,9 +23,9 @@ from shiftproof.evaluation import evaluate
 
 
 def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, seed: int) -> None:
-    """Train and evaluate one cell; its folder keeps ``metrics.json`` and the report, but not the weights."""
+    """Train and evaluate one cell; its folder keeps the model, ``metrics.json`` and the report."""
     options = dict(pair.split("=", 1) for pair in arguments.set)
-    if (cell / "model" / "weights.safetensors").is_file():  # trained before, but not evaluated
+    if (cell / "model" / "weights.safetensors").is_file():  # trained before, to be evaluated (again)
         detector = load(cell / "model")
     else:
         detector = product.train(
@@ -53,7 +53,6 @@ def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, 
         "metrics": metrics,
     }
     (cell / "cell.json").write_text(json.dumps(facts, indent=1))
-    (cell / "model" / "weights.safetensors").unlink()
 
 
 def print_table(out: Path) -> None:
@@ -96,6 +95,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--shifts", default="clean")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the method")
+    parser.add_argument("--again", action="store_true", help="evaluate kept models again, with the code of today")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -111,7 +111,7 @@ def main() -> None:
                     str(seed),
                 ]
                 cell = arguments.out / "_".join(parts)
-                if not (cell / "cell.json").is_file():
+                if arguments.again or not (cell / "cell.json").is_file():
                     compute(cell, data, method, arguments, seed)
                     print(f"# done: {cell.name}", flush=True)
     print_table(arguments.out)
