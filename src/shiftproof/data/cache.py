@@ -72,7 +72,7 @@ def decode_images(
     store = _FileStore(scratch, needed) if needed > memory_limit_bytes else _MemoryStore(len(paths), size)
     decoded, digests, failures = [], [], []
     threads = _threads(workers)
-    results = _in_order(lambda path: _hash_and_decode(path, size), paths, workers=threads, ahead=4 * threads)
+    results = in_order(lambda path: _hash_and_decode(path, size), paths, workers=threads, ahead=4 * threads)
     for done, (path, result) in enumerate(zip(paths, results, strict=True), start=1):
         if isinstance(result, ImageError):
             failures.append((path, str(result)))
@@ -109,15 +109,22 @@ def iter_images(
         except ImageError as error:
             return path, error
 
-    return _in_order(read, paths, workers=_threads(workers), ahead=ahead)
+    return in_order(read, paths, workers=workers, ahead=ahead)
 
 
-def _in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None, ahead: int
 ) -> Iterator[Result]:
-    """``map`` in threads with at most ``ahead`` results under way; left early, it starts nothing more."""
+    """``map`` in threads, with at most ``ahead`` results under way; left early, it starts nothing more.
+
+    Args:
+        function: called in a thread; its error is raised in the caller's.
+        items: taken in the caller's thread, as they are needed.
+        workers: threads; None for one per processor, 16 at most.
+        ahead: the most results held or being computed at any time, the one handed out included.
+    """
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="shiftproof-decode") as pool:
+    with ThreadPoolExecutor(_threads(workers), thread_name_prefix="shiftproof") as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))

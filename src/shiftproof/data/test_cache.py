@@ -211,7 +211,7 @@ def test_iter_images_reads_only_a_few_ahead_even_of_an_endless_source(paths, ope
         next(images)
         assert sum(opened.values()) <= consumed + ahead - 1
     images.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("shiftproof-decode")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("shiftproof")]
 
 
 def test_decoding_happens_in_several_threads_at_once(paths, monkeypatch):

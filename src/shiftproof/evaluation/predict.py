@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.data import find_images, write_image
-from shiftproof.detector import Detector, Inspection
+from shiftproof.data import find_images, in_order, write_image
+from shiftproof.detector import BATCH, Detector, Inspection
 from shiftproof.errors import DataError, ImageError
 from shiftproof.evaluation.outputs import Table, clear_outputs
 from shiftproof.report.foremost import Foremost
@@ -40,6 +40,16 @@ class Prediction:
     failures: list[str]  # one line for each image that could not be read, or whose heatmap's name would be too long
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """An image whose heatmap and mask are written."""
+
+    path: Path
+    seen: Inspection
+    image: NDArray[np.uint8]
+    heat: NDArray[np.uint8]
+
+
 def predict(
     detector: Detector,
     inputs: Sequence[str | Path],
@@ -50,9 +60,10 @@ def predict(
 ) -> Prediction:
     """Inspect files and folders; write ``predictions.csv``, ``heatmaps/``, ``masks/`` and ``report.html``.
 
-    Rows are written as they come: what was inspected before a crash is in the table. An unreadable image is a row with
-    status "error"; the rest is finished. A report that is there is removed first, and the heatmaps and masks of ``out``
-    are never inspected. Memory holds numbers for all images, pictures and rows for those that the report shows.
+    Files are decoded and pictures drawn in threads, beside the networks. Rows are written as they come: what was
+    inspected before a crash is in the table. An unreadable image is a row with status "error"; the rest is finished. A
+    report that is there is removed first, and the heatmaps and masks of ``out`` are never inspected. Memory holds numbers
+    for all images, pictures and rows for those that the report shows.
 
     Args:
         detector: with its frozen threshold.
@@ -80,25 +91,29 @@ def predict(
         if len(failed) < MOST_FAILURES:
             failed.append(row)
 
+    def draw(found: tuple[Path, NDArray[np.uint8] | None, Inspection | ImageError]) -> _Drawn | tuple[Path, str]:
+        path, image, seen = found
+        if image is None or isinstance(seen, ImageError):
+            return path, str(seen)
+        heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high)
+        reason = _write_pictures(out, f"{name_of(path)}.png", heat, seen.mask)
+        return (path, reason) if reason else _Drawn(path, seen, image, heat)
+
     clear_outputs(out, ["report.html", "predictions.csv"])
     with Table(out / "predictions.csv", COLUMNS) as table:
         for path, message in missing:
             fail(path, message)
-        for done, (path, image, seen) in enumerate(detector.stream_files(paths), start=1):
-            if image is None or isinstance(seen, ImageError):
-                fail(path, str(seen))
+        for done, drawn in enumerate(in_order(draw, detector.stream_files(paths), ahead=BATCH), start=1):
+            if isinstance(drawn, _Drawn):
+                path, seen = drawn.path, drawn.seen
+                row = _row(path, seen)
+                table.write(row)
+                scores.append(seen.score)
+                milliseconds.append(seen.milliseconds)
+                listed.offer(seen.score, partial(dict, row))
+                pictures.offer(seen.score, partial(_picture, path, seen.score, drawn.image, drawn.heat))
             else:
-                heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high)
-                reason = _write_pictures(out, f"{name_of(path)}.png", heat, seen.mask)
-                if reason:
-                    fail(path, reason)
-                else:
-                    row = _row(path, seen)
-                    table.write(row)
-                    scores.append(seen.score)
-                    milliseconds.append(seen.milliseconds)
-                    listed.offer(seen.score, partial(dict, row))
-                    pictures.offer(seen.score, partial(_picture, path, seen.score, image, heat))
+                fail(*drawn)
             on_progress(done, len(paths))
     count = len(missing) + len(paths)
     report = PredictionReport(
