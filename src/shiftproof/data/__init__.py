@@ -17,11 +17,15 @@ from shiftproof.data.layouts import (
     Layout,
     TestImage,
     TestSet,
+    calibration_images,
+    categories,
     find_images,
     good_images,
     labelled_images,
     load_mask,
     recognise_layout,
+    relative_name,
+    write_manifest,
 )
 
 __all__ = [
@@ -32,6 +36,8 @@ __all__ = [
     "MAX_PIXELS",
     "TestImage",
     "TestSet",
+    "calibration_images",
+    "categories",
     "decode_image",
     "decode_images",
     "find_images",
@@ -42,7 +48,9 @@ __all__ = [
     "read_image",
     "read_mask",
     "recognise_layout",
+    "relative_name",
     "resize_image",
     "labelled_images",
     "write_image",
+    "write_manifest",
 ]

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from shiftproof.data import (
+    LAYOUTS,
     TestImage,
     find_images,
     iter_images,
     labelled_images,
     load_mask,
     recognise_layout,
+    relative_name,
     write_image,
+    write_manifest,
 )
 from shiftproof.errors import DataError, ImageError
 from shiftproof.shifts import Condition, ShiftNotApplicable
@@ -41,6 +44,7 @@ def corrupt(
 ) -> Corruption:
     """Write DATA's layout under OUT with the same file names: shifted test images, masks moved along, ``train`` linked.
 
+    Several masks of an image become one. Where a table says what an image is, a ``manifest.csv`` says it of the copies.
     A folder without a test set is shifted whole. Pixels are those that ``evaluate --shifts`` sees with the same seed
     (JPEG files are written at the highest quality, which still rounds).
 
@@ -58,6 +62,8 @@ def corrupt(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not empty: choose another folder, so that shifted and other images do not mix")
     items, has_masks = _items(data, layout)
+    root = data if data.is_dir() else data.parent
+    rows: list[dict[str, str]] = []
     failures: list[str] = []
     lost = 0
     try:
@@ -75,11 +81,16 @@ def corrupt(
             else:
                 lost += shifted.lost
                 write_image(out / item.name, shifted.image)
-                if item.mask is not None and shifted.mask is not None:
-                    write_image(out / item.mask.relative_to(data), shifted.mask.astype(np.uint8) * 255)
+                mask_name = relative_name(root, item.masks[0]) if item.masks else ""
+                if mask_name and shifted.mask is not None:
+                    write_image(out / mask_name, shifted.mask.astype(np.uint8) * 255)
+                rows.append({"image": item.name, "label": item.kind, "mask": mask_name, "split": "test"})
             on_progress(done, len(items))
-        if (data / "train").is_dir():
-            (out / "train").symlink_to((data / "train").resolve(), target_is_directory=True)
+        for folder in ("train", "validation"):
+            if (data / folder).is_dir():
+                (out / folder).symlink_to((data / folder).resolve(), target_is_directory=True)
+        if rows and not LAYOUTS[recognise_layout(data, layout)].in_folders:
+            write_manifest(out / "manifest.csv", rows)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror}): free space, or choose another folder") from error
     if len(failures) == len(items):
@@ -96,5 +107,5 @@ def _items(data: Path, layout: str) -> tuple[tuple[TestImage, ...], bool]:
             raise
         root = data if data.is_dir() else data.parent
         paths = find_images(data)
-        return tuple(TestImage(path, path.relative_to(root).as_posix(), "", False, None) for path in paths), False
+        return tuple(TestImage(path, path.relative_to(root).as_posix(), "", False) for path in paths), False
     return found.images, found.has_masks
