@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.cli.console import Bar, say, table, warn
+from shiftproof.cli.deploy import export
 from shiftproof.errors import UsageError
 from shiftproof.report.page import duration, number, percent
 
@@ -136,7 +137,15 @@ def train(
 
 
 def evaluate(
-    model: Path, data: Path, /, *, out: Path, shifts: str = "clean", layout: str = "auto", seed: int = 0
+    model: Path,
+    data: Path,
+    /,
+    *,
+    out: Path,
+    shifts: str = "clean",
+    layout: str = "auto",
+    seed: int = 0,
+    backend: str = "auto",
 ) -> int:
     """Score a labelled test set at the frozen threshold; writes metrics.json, scores.csv and report.html.
 
@@ -154,6 +163,8 @@ def evaluate(
         How DATA is laid out: auto, folder or mvtec.
     seed
         Of what is random in the shifts.
+    backend
+        torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of the model's graphs that can run here.
     """
     from shiftproof.detector import load
     from shiftproof.evaluation import evaluate as run
@@ -162,7 +173,7 @@ def evaluate(
     conditions = parse_conditions(shifts)
     with Bar() as bar:
         found = run(
-            load(model),
+            load(model, backend),
             data,
             out,
             shifts=conditions,
@@ -177,7 +188,7 @@ def evaluate(
     return _failed(found.failures)
 
 
-def predict(model: Path, /, *images: Path, out: Path) -> int:
+def predict(model: Path, /, *images: Path, out: Path, backend: str = "auto") -> int:
     """Inspect images; writes predictions.csv, heatmaps/, masks/ and report.html.
 
     Parameters
@@ -188,12 +199,14 @@ def predict(model: Path, /, *images: Path, out: Path) -> int:
         Image files, or folders that are searched.
     out
         Folder to write to.
+    backend
+        torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of the model's graphs that can run here.
     """
     from shiftproof.detector import load
     from shiftproof.evaluation import predict as run
 
     with Bar() as bar:
-        found = run(load(model), images, out, on_progress=lambda done, total: bar("inspecting", done, total))
+        found = run(load(model, backend), images, out, on_progress=lambda done, total: bar("inspecting", done, total))
     say(
         f"{found.images} images: {found.defective} defective, "
         f"{found.images - found.defective - len(found.failures)} good, {len(found.failures)} unreadable"
@@ -309,6 +322,11 @@ def _show_model(path: Path, manifest: Mapping[str, Any]) -> None:
         f"precision {record['precision']}, seed {manifest['seed']}",
         "threshold": f"{calibration.threshold:.6g}; {calibration.sentence()}",
         "size": ", ".join(f"{name} {entry['bytes'] / 1e6:.1f} MB" for name, entry in manifest["files"].items()),
+        "graphs": ", ".join(
+            f"{name} (score within {export['parity']['score']:.1e} of the model's)"
+            for name, export in manifest.get("exports", {}).items()
+        )
+        or "none; shiftproof export writes them",
     }
     for name, line in lines.items():
         say(f"{name:<11} {line}")
@@ -357,4 +375,4 @@ def _failed(failures: list[str]) -> int:
     return FAILED_INPUTS if failures else 0
 
 
-COMMANDS = (train, evaluate, predict, corrupt, info, demo)
+COMMANDS = (train, evaluate, predict, corrupt, export, info, demo)

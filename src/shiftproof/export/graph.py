@@ -1,0 +1,137 @@
+"""One graph from uint8 pixels to map, score and p-value: written as ONNX, and from that as OpenVINO's files."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shiftproof.errors import ExportError
+from shiftproof.runtime import BACKENDS, INPUT, OUTPUTS
+
+OPSET = 20  # of ONNX; both runtimes know all of it
+
+
+class Judged(nn.Module):
+    """An inspector, and beside each score its p-value.
+
+    Args:
+        inspector: maps uint8 [B, H, W, 3] to maps float32 [B, H, W] and scores float32 [B].
+        held_out: scores of held-out good images, float32 values.
+    """
+
+    held_out: Tensor
+
+    def __init__(self, inspector: nn.Module, held_out: tuple[float, ...]):
+        super().__init__()
+        self.inspector = inspector
+        self.register_buffer("held_out", torch.tensor(held_out, dtype=torch.float32))
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps [B, H, W], scores [B] and conformal p-values [B], as :meth:`Calibration.p_value` counts them."""
+        maps, scores = self.inspector(pixels)
+        reached = (self.held_out >= scores[:, None]).to(torch.float32).sum(dim=1)
+        return maps, scores, (1 + reached) / (len(self.held_out) + 1)
+
+
+def to_onnx(module: nn.Module, image_size: tuple[int, int], metadata: Mapping[str, str]) -> bytes:
+    """Write a module as an ONNX graph with a free batch size; constants are folded, and batch norms into convolutions.
+
+    Args:
+        module: maps uint8 [B, H, W, 3] to :data:`~shiftproof.runtime.OUTPUTS`; on the processor.
+        image_size: (height, width), fixed in the graph.
+        metadata: text to keep in the graph.
+
+    Raises:
+        ExportError: an operation that ONNX lacks; it is named.
+    """
+    example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)  # of two, since one would be taken for a constant
+    with _quietly(), torch.no_grad():
+        try:
+            program: Any = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
+                opset_version=OPSET,
+                verbose=False,
+            )
+        except Exception as error:
+            raise ExportError(
+                f"the model cannot be written as ONNX ({_reason(error)}): write that operation with others, or keep to "
+                "--backend torch for this method"
+            ) from error
+        proto = program.model_proto
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=value)
+    return bytes(proto.SerializeToString())
+
+
+def to_openvino(graph: bytes, metadata: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """Write an ONNX graph as OpenVINO's two files, the XML and the weights; float32 stays float32.
+
+    Raises:
+        ExportError: OpenVINO cannot read the graph.
+    """
+    import openvino
+
+    try:
+        model = openvino.Core().read_model(io.BytesIO(graph))
+    except Exception as error:
+        raise ExportError(f"OpenVINO cannot read the graph ({_reason(error)}): export with --to onnx alone") from error
+    return openvino_files(model, metadata)
+
+
+def openvino_files(model: Any, metadata: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """The content of ``model.xml`` and ``model.bin`` of an OpenVINO model, with metadata inside."""
+    import openvino
+
+    for key, value in metadata.items():
+        model.set_rt_info(value, ["shiftproof", key])
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def files_of(name: str, graph: bytes, metadata: Mapping[str, str]) -> dict[str, bytes]:
+    """A float32 ONNX graph as the files that a backend wants, by their path in the model folder."""
+    backend = BACKENDS[name]
+    contents = to_openvino(graph, metadata) if backend.export == "openvino" else (graph,)
+    return dict(zip(backend.files, contents, strict=True))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """The exporter speaks of its own steps; what goes wrong it raises."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in a line: exporters wrap it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -1,0 +1,164 @@
+"""The gate: an exported graph must say what the model says, on images that it is shown next to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.calibration import Calibration
+from shiftproof.data import resize_image
+from shiftproof.metrics import image_metrics
+from shiftproof.runtime import Engine
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a graph may be from its model."""
+
+    map: float  # largest difference of a map's pixel, as a share of the model's colour scale (map_high - map_low)
+    score: float  # largest difference of an image score, as a share of the same
+    auroc: float  # difference of the image AUROC, where labels exist
+
+
+FLOAT = Tolerance(map=1e-3, score=1e-3, auroc=1e-3)  # rounding, summed in another order
+INT8 = Tolerance(map=0.5, score=0.25, auroc=2e-3)
+
+
+@dataclass(frozen=True)
+class GateImages:
+    """What the graphs are compared on."""
+
+    pixels: NDArray[np.uint8]  # [N, H, W, 3] of the model's size
+    defective: NDArray[np.bool_] | None  # [N], where labels exist
+    source: str  # what they are, in words
+
+
+@dataclass
+class Comparison:
+    """What was seen of one graph so far."""
+
+    map: float = 0.0  # largest difference of a pixel
+    score: float = 0.0  # largest difference of a score
+    p_value: float = 0.0  # largest difference between the graph's p-value and the calibration's for the graph's score
+    verdicts: int = 0  # how many images the graph judges otherwise
+    scores: list[float] = field(default_factory=list)
+
+    def add(
+        self,
+        expected: tuple[NDArray[np.float32], NDArray[np.float64]],
+        found: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+        calibration: Calibration,
+    ) -> None:
+        """Compare a batch: maps [B, H, W] and scores [B] of the model; maps, scores and p-values of the graph."""
+        maps, scores, p_values = found
+        doubles = scores.astype(np.float64)
+        # max() of Python would pass over a NaN.
+        self.map = float(np.maximum(self.map, np.abs(maps - expected[0]).max()))
+        self.score = float(np.maximum(self.score, np.abs(doubles - expected[1]).max()))
+        if np.isfinite(self.score):
+            self.p_value = max(self.p_value, float(np.abs(p_values - calibration.p_value(doubles)).max()))
+            self.verdicts += int((calibration.is_defective(doubles) != calibration.is_defective(expected[1])).sum())
+        self.scores += doubles.tolist()
+
+
+def compare(
+    reference: Engine,
+    graphs: Mapping[str, Any],
+    images: GateImages,
+    calibration: Calibration,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, dict[str, Any]]:
+    """Run the model and its graphs side by side.
+
+    Args:
+        reference: the model in torch.
+        graphs: name -> engine of a graph, with its method ``outputs``.
+        images: to look at; the first one alone, the others in batches.
+        calibration: of the model.
+        on_progress: is told (images done, images in all).
+
+    Returns:
+        for each graph JSON values: ``images``, ``source``, ``map``, ``score`` and ``p_value`` (largest differences),
+        ``scale`` (of the colours: what the tolerance is a share of), ``verdicts_changed``, ``auroc`` (of model and
+        graph and their difference, or None).
+    """
+    seen = {name: Comparison() for name in graphs}
+    scores: list[float] = []
+    for batch in _batches(images.pixels):
+        expected = reference.maps_and_scores(batch)
+        scores += expected[1].tolist()
+        for name, graph in graphs.items():
+            seen[name].add(expected, graph.outputs(batch), calibration)
+        on_progress(len(scores), len(images.pixels))
+    return {
+        name: {
+            "images": len(scores),
+            "source": images.source,
+            "map": one.map,
+            "score": one.score,
+            "p_value": one.p_value,
+            "scale": calibration.map_high - calibration.map_low,
+            "verdicts_changed": one.verdicts,
+            "auroc": _auroc(images.defective, scores, one.scores),
+        }
+        for name, one in seen.items()
+    }
+
+
+def exceeded(found: Mapping[str, Any], tolerance: Tolerance) -> list[str]:
+    """What lies above the tolerance, in words; empty where a graph passes. NaN does not pass.
+
+    >>> found = {"map": 0.02, "score": 0.0001, "p_value": 0.0, "scale": 0.5, "auroc": None}
+    >>> exceeded(found, Tolerance(map=0.01, score=0.01, auroc=0.001))
+    ['map by 0.02 (at most 0.005)']
+    """
+    limits = {"map": tolerance.map * found["scale"], "score": tolerance.score * found["scale"], "p_value": 1e-6}
+    differences = {key: found[key] for key in limits}
+    if found["auroc"] is not None:
+        limits["auroc"], differences["auroc"] = tolerance.auroc, found["auroc"]["difference"]
+    words = {"map": "map", "score": "score", "p_value": "p-value", "auroc": "AUROC"}
+    return [
+        f"{words[key]} by {value:.2g} (at most {limits[key]:.2g})"
+        for key, value in differences.items()
+        if not value <= limits[key]
+    ]
+
+
+def synthetic_images(size: tuple[int, int], count: int = 16, seed: int = 0) -> GateImages:
+    """Smooth fields of colour, edges and noise, from a seed: nothing that a model was trained on, but images.
+
+    >>> synthetic_images((64, 96), count=2).pixels.shape
+    (2, 64, 96, 3)
+    """
+    random = np.random.default_rng(seed)
+    height, width = size
+    pixels = np.empty((count, height, width, 3), np.uint8)
+    for image in pixels:
+        cells = int(random.integers(3, 12))
+        image[:] = resize_image(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8), size)
+        top, left = random.integers(0, height // 2), random.integers(0, width // 2)
+        image[top : top + height // 3, left : left + width // 4] = random.integers(0, 256, 3)
+        noisy = image + random.normal(0, random.uniform(0, 12), image.shape)
+        image[:] = noisy.clip(0, 255).astype(np.uint8)
+    return GateImages(pixels, None, f"{count} synthetic images, seed {seed}")
+
+
+def _batches(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    yield pixels[:1]
+    for start in range(1, len(pixels), BATCH):
+        yield pixels[start : start + BATCH]
+
+
+def _auroc(defective: NDArray[np.bool_] | None, model: list[float], graph: list[float]) -> dict[str, float] | None:
+    if defective is None or not np.isfinite(graph).all():
+        return None
+    of_model, of_graph = (image_metrics(defective, np.array(scores))["auroc"] for scores in (model, graph))
+    if of_model is None or of_graph is None:
+        return None
+    return {"model": of_model, "graph": of_graph, "difference": abs(of_model - of_graph)}
