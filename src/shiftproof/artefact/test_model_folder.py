@@ -18,6 +18,7 @@ from shiftproof.artefact.model_folder import (
     WEIGHTS,
     load_manifest,
     load_weights,
+    save_export,
     save_model,
     sha256_file,
     write_json_atomic,
@@ -333,3 +334,39 @@ def test_a_rename_makes_the_permissions_of_a_plain_folder(folder: Path) -> None:
     plain = folder.parent / "plain"
     plain.mkdir()
     assert folder.stat().st_mode == plain.stat().st_mode
+
+
+def test_an_export_joins_the_model_and_is_guarded_as_the_weights_are(folder: Path) -> None:
+    before = load_manifest(folder)
+    save_export(folder, "onnx", {"model.onnx": b"graph"}, {"precision": "float32"})
+    save_export(folder, "openvino", {"openvino/model.xml": b"<net/>", "openvino/model.bin": b"\0"}, {})
+    manifest = load_manifest(folder)
+    assert manifest["exports"] == {
+        "onnx": {"precision": "float32", "files": ["model.onnx"]},
+        "openvino": {"files": ["openvino/model.bin", "openvino/model.xml"]},
+    }
+    assert {key: manifest[key] for key in before if key != "files"} == {k: before[k] for k in before if k != "files"}
+    assert manifest["files"][WEIGHTS] == before["files"][WEIGHTS]
+    save_export(folder, "onnx", {"model.onnx": b"other graph"}, {})
+    assert load_manifest(folder)["exports"]["onnx"] == {"files": ["model.onnx"]}
+    (folder / "openvino" / "model.bin").write_bytes(b"\1")
+    assert "openvino/model.bin is damaged: its bytes" in refusal(folder)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_an_export_that_is_cut_short_leaves_a_whole_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    save_export(folder, "onnx", {"model.onnx": b"graph"}, {})
+    done = []
+
+    def fsync(descriptor: int) -> None:
+        if len(done) == writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done.append(descriptor)
+
+    monkeypatch.setattr(model_folder.os, "fsync", fsync)
+    with pytest.raises(ShiftproofError, match="No space left on device; free some space"):
+        save_export(folder, "onnx", {"model.onnx": b"another graph"}, {})
+    assert ("onnx" in load_manifest(folder).get("exports", {})) == (writes == 0)
+    np.testing.assert_array_equal(load_weights(folder)["steps"], 7)
