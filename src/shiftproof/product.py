@@ -13,7 +13,7 @@ import torch
 
 from shiftproof.artefact import MANIFEST, TRAINING, environment, refuse_occupied, save_model
 from shiftproof.calibration import Calibration, split_held_out
-from shiftproof.data import DecodedImages, decode_images, good_images
+from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
 from shiftproof.detector import BATCH, Detector, load
 from shiftproof.errors import DataError, ModelError, UsageError, unknown
 from shiftproof.methods import Inspector, exact_inference, method_class
@@ -57,8 +57,8 @@ def train(
         backbone: timm name of the teacher with its pretrained tag.
         weights: file with the teacher's weights, instead of the installed package or the hub.
         layout: how ``data`` is laid out, or "auto".
-        calibration: a folder of further good images to place the threshold with; by default a part of ``data`` is held
-            out of the training for that.
+        calibration: a folder of further good images to place the threshold with; by default those that the data set
+            itself holds out (``validation/good``), or else a part of ``data`` that is then not trained on.
         false_alarm_rate: wanted at the threshold.
         resume: go on from the checkpoint of an interrupted run.
         overwrite: replace a model that is there.
@@ -86,7 +86,7 @@ def train(
         listener.say(f"{folder} is finished: there is nothing to resume")
         return load(folder)
     refuse_occupied(folder, overwrite or resume)
-    train_paths, held_out_paths = _choose_images(Path(data), layout, calibration, config.seed)
+    train_paths, held_out_paths, held_out_from = _choose_images(Path(data), layout, calibration, config.seed)
     torch.manual_seed(config.seed)
     teacher, source = load_teacher(backbone, Path(weights) if weights else None)
     network = kind(teacher, method_config)
@@ -120,7 +120,7 @@ def train(
                 "name": Path(data).resolve().name,
                 "train_images": len(good.pixels),
                 "held_out_images": len(held_out.pixels),
-                "held_out_from": str(calibration) if calibration else "a random part of the good images",
+                "held_out_from": held_out_from,
                 "fingerprint": good.fingerprint,
                 "held_out_fingerprint": held_out.fingerprint,
                 "unreadable": [str(path) for path, _ in (*good.failures, *held_out.failures)],
@@ -202,7 +202,10 @@ def _progress(listener: Listener) -> Progress:
     )
 
 
-def _choose_images(data: Path, layout: str, calibration: str | Path | None, seed: int) -> tuple[list[Path], list[Path]]:
+def _choose_images(
+    data: Path, layout: str, calibration: str | Path | None, seed: int
+) -> tuple[list[Path], list[Path], str]:
+    """The images to train on, those to place the threshold with, and where the latter are from."""
     paths = good_images(data, layout)
     if calibration is not None:
         held_out = good_images(calibration)
@@ -212,14 +215,16 @@ def _choose_images(data: Path, layout: str, calibration: str | Path | None, seed
                 f"{len(shared)} calibration images are training images as well, e.g. {min(shared)}: "
                 "a threshold needs good images that the model has not seen"
             )
-        return paths, held_out
+        return paths, held_out, str(calibration)
+    if own := calibration_images(data, layout):
+        return paths, own, "the data set's own validation images"
     if len(paths) < 3:
         raise DataError(
             f"{data} holds {len(paths)} good image{'s'[: len(paths) != 1]}: expected 3 at least, "
             "two to train on and one to place the threshold; add images"
         )
     chosen, held_out_indices = split_held_out(len(paths), seed)
-    return [paths[i] for i in chosen], [paths[i] for i in held_out_indices]
+    return [paths[i] for i in chosen], [paths[i] for i in held_out_indices], "a random part of the good images"
 
 
 def _warn_of_copies(good: DecodedImages, held_out: DecodedImages, listener: Listener) -> None:

@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from shiftproof.cli.commands import COMMANDS
 from shiftproof.cli.console import ERR, printable
+from shiftproof.cli.data import data
 from shiftproof.errors import ShiftproofError
 
 REFUSED = 2  # exit code: wrong use, or nothing to work on
@@ -29,7 +30,7 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `run` says a line of its own
     )
-    for command in COMMANDS:
+    for command in (*COMMANDS, data):
         app.command(command)
     return app
 

@@ -46,7 +46,7 @@ def train(
     Parameters
     ----------
     data
-        Folder of good images (flat or nested), or a category with train/good. Nothing below test/ is read.
+        Folder of good images (flat or nested), a category with train/good, or a manifest. Nothing below test/ is read.
     model
         Folder to write.
     method
@@ -64,11 +64,11 @@ def train(
     seed
         Of weights, order, views and split. Same seed, same machine: same model.
     calibration
-        Folder of further good images to place the threshold with, instead of holding out a part of DATA.
+        Folder of further good images to place the threshold with, instead of DATA's own validation images or a part of it.
     false_alarm_rate
         Wanted among good images at the threshold.
     layout
-        How DATA is laid out: auto, folder or mvtec.
+        How DATA is laid out: auto, or a name of docs/data.md, such as mvtec, visa or folder.
     resume
         Go on from the checkpoint of an interrupted training; give the other options as before.
     overwrite
@@ -160,7 +160,7 @@ def evaluate(
     shifts
         clean, all, paper, or NAME[:SEVERITY],... such as brightness:3,gaussian_noise:1-5.
     layout
-        How DATA is laid out: auto, folder or mvtec.
+        How DATA is laid out: auto, or a name of docs/data.md, such as mvtec, visa or folder.
     seed
         Of what is random in the shifts.
     backend
@@ -231,7 +231,7 @@ def corrupt(data: Path, out: Path, /, *, shift: str, severity: int = 3, seed: in
     seed
         Of what is random in the shift.
     layout
-        How DATA is laid out: auto, folder or mvtec.
+        How DATA is laid out: auto, or a name of docs/data.md, such as mvtec, visa or folder.
     """
     from shiftproof.evaluation import corrupt as run
     from shiftproof.shifts import Condition

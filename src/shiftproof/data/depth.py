@@ -169,6 +169,7 @@ def convert_depth(
     jobs = list(_jobs(category))
     near, far = _range(category) if kind == "depth" else (0.0, 0.0)
     failures: list[str] = []
+    out.mkdir(parents=True, exist_ok=True)
     for done, (source, name, item) in enumerate(jobs, start=1):
         try:
             points = read_xyz(source)

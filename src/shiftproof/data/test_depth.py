@@ -128,7 +128,7 @@ def test_wrong_use(category, tmp_path):
         convert_depth(category, tmp_path / "out", "normal")
     with pytest.raises(UsageError, match="is not empty"):
         convert_depth(category, category)
-    with pytest.raises(DataError, match="train/good/rgb: no such file or folder"):
+    with pytest.raises(DataError, match="train/good/rgb: no such folder"):
         convert_depth(generate("mvtec", tmp_path / "screw", np.random.default_rng(0)), tmp_path / "out")
     for path in category.glob("train/good/xyz/*"):
         path.unlink()

@@ -212,7 +212,7 @@ def test_only_images_below_test(tmp_path):
     expected = f"{tmp_path}: no good images; all 1 lie below test or ground_truth, never trained on"
     assert complaint(good_images, tmp_path, "folder") == expected
     assert complaint(good_images, tmp_path) == (
-        f"{tmp_path / 'train/good'}: no such file or folder; expected an image or a folder of images"
+        f"{tmp_path / 'train/good'}: no such folder; expected good images to train on there"
     )
 
 

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from shiftproof.errors import DataError
+
+
+class MissingSplitError(DataError):
+    """A data set that has no images of a split, to train on or to test on, which may well be meant so."""
+
 
 @dataclass(frozen=True)
 class TestImage:
@@ -56,11 +62,11 @@ class Layout(ABC):
 
     @abstractmethod
     def good(self, root: Path) -> list[Path]:
-        """The good images to train on; :class:`~shiftproof.errors.DataError` where that cannot be told."""
+        """The good images to train on; :class:`MissingSplitError` where there are none of that split."""
 
     @abstractmethod
     def test(self, root: Path) -> TestSet:
-        """The labelled images to test on; :class:`~shiftproof.errors.DataError` where there are none."""
+        """The labelled images to test on; :class:`MissingSplitError` where there are none."""
 
     def calibration(self, root: Path) -> list[Path]:
         """The good images that the data set itself holds out of training; none where it has no such split."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shiftproof.data.layouts.base import Layout, TestImage, TestSet
+from shiftproof.data.layouts.base import Layout, MissingSplitError, TestImage, TestSet
 from shiftproof.data.layouts.files import SUFFIXES, child, find_images, folders, has_child, images_below, walk_images
 from shiftproof.errors import DataError
 
@@ -41,7 +41,7 @@ class Category(Layout):
         return has_child(root, "train", "good") or has_child(root, "test")
 
     def good(self, root: Path) -> list[Path]:
-        return find_images(child(root, "train", self.good_kind))
+        return self.training_images(child(root, "train", self.good_kind))
 
     def calibration(self, root: Path) -> list[Path]:
         folder = child(root, "validation", self.good_kind)
@@ -50,8 +50,17 @@ class Category(Layout):
     def test(self, root: Path) -> TestSet:
         folder = child(root, *self.test_folder)
         if not folders(folder):
-            raise DataError(f"{root}: nothing to test on; looked for {folder}/<kind>/ with good and defective images")
+            raise MissingSplitError(
+                f"{root}: nothing to test on; looked for {folder}/<kind>/ with good and defective images"
+            )
         return self.labelled(root, folder)
+
+    @staticmethod
+    def training_images(folder: Path) -> list[Path]:
+        """The images in a folder that a category need not have."""
+        if not folder.is_dir():
+            raise MissingSplitError(f"{folder}: no such folder; expected good images to train on there")
+        return find_images(folder)
 
     def labelled(self, root: Path, folder: Path) -> TestSet:
         """A test set of ``folder/<kind>/**`` with its masks."""
@@ -191,7 +200,7 @@ class Category3D(Category):
         return any(has_child(kind, "rgb") for kind in kinds)
 
     def good(self, root: Path) -> list[Path]:
-        return find_images(child(root, "train", "good", "rgb"))
+        return self.training_images(child(root, "train", "good", "rgb"))
 
     def calibration(self, root: Path) -> list[Path]:
         return images_below_if_any(child(root, "validation", "good", "rgb"))
@@ -232,7 +241,7 @@ class Plain(Category):
 
     def test(self, root: Path) -> TestSet:
         if not self.labelled_folders(root):
-            raise DataError(
+            raise MissingSplitError(
                 f"{root}: nothing to test on; looked for test/<kind>/, or good/ beside at least one folder of defects"
             )
         return self.labelled(root, root)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shiftproof.data.layouts.base import Layout, TestImage, TestSet
+from shiftproof.data.layouts.base import Layout, MissingSplitError, TestImage, TestSet
 from shiftproof.data.layouts.files import has_child, natural_key, relative_name
 from shiftproof.errors import DataError
 
@@ -50,7 +50,7 @@ class Table(Layout):
     def good(self, root: Path) -> list[Path]:
         found = self._good_of(root, "train")
         if not found:
-            raise DataError(f"{root}: no good images to train on; its table has no row of the split train")
+            raise MissingSplitError(f"{root}: no good images to train on; its table has no row of the split train")
         return found
 
     def calibration(self, root: Path) -> list[Path]:
@@ -60,7 +60,7 @@ class Table(Layout):
         rows, problems = self.rows(root)
         rows = [row for row in rows if row.split == "test"]
         if not rows and not problems:
-            raise DataError(f"{root}: nothing to test on; its table has no row of the split test")
+            raise MissingSplitError(f"{root}: nothing to test on; its table has no row of the split test")
         base = root if root.is_dir() else root.parent
         has_masks = any(row.mask for row in rows if not row.good)
         items = []
