@@ -43,7 +43,7 @@ def augmix(images: Tensor, random: np.random.Generator, views: str = "blind") ->
       seen in training what a test under shifts tests.
 
     Args:
-        images: float [B, 3, H, W] in [0, 1]; read to 8 bits.
+        images: float [B, 3, H, W], clipped to [0, 1] and read to 8 bits.
         random: draws operations, weights and drifts; the same state gives the same views.
         views: one of :data:`VIEWS`.
 
@@ -61,7 +61,7 @@ def augmix(images: Tensor, random: np.random.Generator, views: str = "blind") ->
     count, channels = images.shape[:2]
     # A number for each level of each channel of each image: one count and one lookup do for the whole batch.
     first = 256.0 * torch.arange(count * channels, device=images.device).view(count, 1, 1, channels)
-    codes = (images.permute(0, 2, 3, 1).float() * 255).add_(first).round_().to(torch.int32)
+    codes = (images.permute(0, 2, 3, 1).float() * 255).clamp_(0, 255).add_(first).round_().to(torch.int32)
     pixels = torch.bincount(codes.flatten(), minlength=count * channels * 256)
     curves = mixed_curves(pixels.view(count, channels, 256).cpu().numpy().astype(np.float64), random)
     table = torch.from_numpy(curves.ravel() / 255).to(images)

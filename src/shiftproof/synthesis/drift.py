@@ -22,13 +22,13 @@ def drift(images: Tensor, random: np.random.Generator) -> Tensor:
     turned would be a ghost.
 
     Args:
-        images: float [B, 3, H, W] in [0, 1]; read to 8 bits.
+        images: float [B, 3, H, W], clipped to [0, 1] and read to 8 bits.
         random: draws which shift, and what it draws.
 
     Returns:
         a new tensor of the same shape, dtype and device, in [0, 1]. Gray images stay gray.
     """
-    pixels = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    pixels = (images.permute(0, 2, 3, 1) * 255).clamp(0, 255).round().to(torch.uint8).cpu().numpy()
     drifted = np.stack([DRIFTS[random.integers(len(DRIFTS))](image, random) for image in pixels])
     return torch.from_numpy(drifted).permute(0, 3, 1, 2).to(images) / 255
 

@@ -189,3 +189,12 @@ def test_drift_gives_each_image_a_shift_of_its_own_and_draws_all_of_them(monkeyp
     images = scene(count=100)
     assert torch.equal(drift(images, np.random.default_rng(0)), images)
     assert set(seen) == set(range(len(DRIFTS))) and len(seen) == 100
+
+
+@pytest.mark.parametrize("views", VIEWS)
+def test_levels_out_of_range_are_clipped_and_touch_no_other_image(views):
+    images = scene(count=3)
+    beyond = images.clone()
+    beyond[1] = 3 * beyond[1] - 1
+    clipped, view = (augmix(x, np.random.default_rng(2), views) for x in (beyond.clamp(0, 1), beyond))
+    assert torch.equal(view, clipped)
