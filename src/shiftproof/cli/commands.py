@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.cli.console import Bar, say, table, warn
-from shiftproof.cli.deploy import export
+from shiftproof.cli.deploy import bench, export
 from shiftproof.errors import UsageError
 from shiftproof.report.page import duration, number, percent
 
@@ -375,4 +375,4 @@ def _failed(failures: list[str]) -> int:
     return FAILED_INPUTS if failures else 0
 
 
-COMMANDS = (train, evaluate, predict, corrupt, export, info, demo)
+COMMANDS = (train, evaluate, predict, corrupt, export, bench, info, demo)

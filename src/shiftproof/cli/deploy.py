@@ -7,7 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from shiftproof.artefact import write_json_atomic
 from shiftproof.cli.console import Bar, say, table, warn
+from shiftproof.errors import BackendError
 
 
 def export(
@@ -34,7 +36,10 @@ def export(
     force
         Write a graph that differs by more than the tolerance as well; it then runs only when --backend names it.
     """
-    from shiftproof.export import export_model
+    try:
+        from shiftproof.export import export_model
+    except ModuleNotFoundError as error:
+        raise BackendError(f"export needs the package {error.name}: pip install 'shiftproof[export]'") from error
 
     with Bar() as bar:
         exported = export_model(
@@ -57,4 +62,64 @@ def export(
     parity = exported[0].record["parity"]
     say(f"largest differences from the model on {parity['source']}; the colour scale spans {parity['scale']:.3g}")
     say(f"model: {model} (shiftproof predict takes the fastest of its graphs that can run here)")
+    return 0
+
+
+def bench(
+    model: Path,
+    /,
+    *,
+    backends: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    threads: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (),
+    data: Path | None = None,
+    seconds: float = 3.0,
+    json: Path | None = None,
+) -> int:
+    """Measure latency, throughput, memory and cold start on this machine, each backend in a process of its own.
+
+    Parameters
+    ----------
+    model
+        Folder that train wrote.
+    backends
+        torch, onnx, openvino, onnx-int8, openvino-int8; by default all that can run here.
+    threads
+        Numbers of processor threads; by default 1 and all there are.
+    data
+        Images to measure with; by default synthetic ones of the model's size.
+    seconds
+        That each measurement takes, at least.
+    json
+        File to write the figures to, unrounded.
+    """
+    from shiftproof.bench import bench as run
+
+    with Bar() as bar:
+        found = run(
+            model,
+            backends=backends,
+            threads=threads,
+            data=data,
+            seconds=seconds,
+            on_progress=lambda done, total: bar("measuring", done, total),
+        )
+    head = ("backend", "threads", "network p50", "p90", "p99", "images/s")
+    rows = []
+    for one in found["results"]:
+        timed = (
+            text
+            for part in (one["network"], one["end_to_end"])
+            for text in (*(f"{part[key]:.1f} ms" for key in ("p50", "p90", "p99")), f"{part['throughput']:.1f}")
+        )
+        memory = "–" if one["peak_memory"] is None else f"{one['peak_memory'] / 2**20:.0f} MiB"
+        rows.append((one["backend"], str(one["threads"]), *timed, memory, f"{one['cold_start']:.2f} s"))
+    table((*head, "file to verdict p50", "p90", "p99", "images/s", "peak memory", "cold start"), rows)
+    height, width = found["image_size"]
+    machine = found["machine"]
+    say(
+        f"{found['method']} at {height}x{width}, {found['images']}; {machine['processors']} processors, {machine['processor']}"
+    )
+    if json is not None:
+        write_json_atomic(json, found)
+        say(f"figures: {json}")
     return 0

@@ -27,6 +27,7 @@ from shiftproof.data.layouts import (
     relative_name,
     write_manifest,
 )
+from shiftproof.data.synthetic import synthetic_images
 
 __all__ = [
     "DecodedImages",
@@ -50,6 +51,7 @@ __all__ = [
     "recognise_layout",
     "relative_name",
     "resize_image",
+    "synthetic_images",
     "labelled_images",
     "write_image",
     "write_manifest",

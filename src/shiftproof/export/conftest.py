@@ -11,8 +11,8 @@ import torch
 
 from shiftproof.artefact import save_model
 from shiftproof.calibration import Calibration
+from shiftproof.data import synthetic_images
 from shiftproof.export import export_model
-from shiftproof.export.parity import synthetic_images
 from shiftproof.methods import METHODS, Inspector
 from shiftproof.networks.teacher import Teacher, describe_teacher, teacher_manifest
 from shiftproof.torch_engine import TorchEngine
@@ -25,7 +25,7 @@ def save_random_model(folder: Path, method: str) -> Path:
     torch.manual_seed(0)
     kind = METHODS[method]
     network = kind(Teacher(describe_teacher(BACKBONE)), kind.Config())
-    maps, scores = TorchEngine(Inspector(network), SIZE).maps_and_scores(synthetic_images(SIZE, 20, seed=1).pixels)
+    maps, scores = TorchEngine(Inspector(network), SIZE).maps_and_scores(synthetic_images(SIZE, 20, seed=1))
     manifest = {
         "method": method,
         "config": {"image_size": list(SIZE), "method": asdict(network.config)},

@@ -13,15 +13,16 @@ import numpy as np
 
 from shiftproof.artefact import WEIGHTS, environment, load_manifest, package_version, save_export
 from shiftproof.calibration import Calibration
-from shiftproof.data import decode_images, good_images, labelled_images
+from shiftproof.data import decode_images, good_images, labelled_images, synthetic_images
 from shiftproof.errors import BackendError, DataError, ExportError, ModelError, UsageError, unknown
 from shiftproof.export.graph import OPSET, Judged, files_of, to_onnx
-from shiftproof.export.parity import FLOAT, GateImages, compare, exceeded, synthetic_images
+from shiftproof.export.parity import FLOAT, GateImages, compare, exceeded
 from shiftproof.methods import Inspector
 from shiftproof.runtime import BACKENDS, GRAPH_VERSION, open_graph
 from shiftproof.torch_engine import TorchEngine, build_method
 
 TARGETS = ("onnx", "openvino")
+SYNTHETIC = 16  # images for the gate where none are given
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,7 @@ def export_model(
     except (KeyError, TypeError, RuntimeError) as error:
         written = manifest.get("shiftproof")
         raise ModelError(f"{folder} was written by shiftproof {written}: export it with that version") from error
-    images = (
-        synthetic_images((height, width)) if data is None else _gate_images(Path(data), layout, (height, width), warn)
-    )
+    images = _gate_images(data, layout, (height, width), warn)
     metadata = {
         "graph": str(GRAPH_VERSION),
         "shiftproof": str(package_version("shiftproof")),
@@ -127,8 +126,13 @@ def _open(name: str, files: Mapping[str, bytes], scratch: Path, manifest: Mappin
     return open_graph(name, scratch, manifest)
 
 
-def _gate_images(data: Path, layout: str, size: tuple[int, int], warn: Callable[[str], None]) -> GateImages:
-    """A labelled set with its labels, or else good images."""
+def _gate_images(
+    data: str | Path | None, layout: str, size: tuple[int, int], warn: Callable[[str], None]
+) -> GateImages:
+    """A labelled set with its labels, or else good images; images out of a seed where there is no data."""
+    if data is None:
+        return GateImages(synthetic_images(size, SYNTHETIC), None, f"{SYNTHETIC} synthetic images")
+    data = Path(data)
     try:
         truth = {item.path: item.defective for item in labelled_images(data, layout).images}
     except DataError:

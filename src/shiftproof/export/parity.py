@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.calibration import Calibration
-from shiftproof.data import resize_image
 from shiftproof.metrics import image_metrics
 from shiftproof.runtime import Engine
 
@@ -128,25 +127,6 @@ def exceeded(found: Mapping[str, Any], tolerance: Tolerance) -> list[str]:
         for key, value in differences.items()
         if not value <= limits[key]
     ]
-
-
-def synthetic_images(size: tuple[int, int], count: int = 16, seed: int = 0) -> GateImages:
-    """Smooth fields of colour, edges and noise, from a seed: nothing that a model was trained on, but images.
-
-    >>> synthetic_images((64, 96), count=2).pixels.shape
-    (2, 64, 96, 3)
-    """
-    random = np.random.default_rng(seed)
-    height, width = size
-    pixels = np.empty((count, height, width, 3), np.uint8)
-    for image in pixels:
-        cells = int(random.integers(3, 12))
-        image[:] = resize_image(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8), size)
-        top, left = random.integers(0, height // 2), random.integers(0, width // 2)
-        image[top : top + height // 3, left : left + width // 4] = random.integers(0, 256, 3)
-        noisy = image + random.normal(0, random.uniform(0, 12), image.shape)
-        image[:] = noisy.clip(0, 255).astype(np.uint8)
-    return GateImages(pixels, None, f"{count} synthetic images, seed {seed}")
 
 
 def _batches(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

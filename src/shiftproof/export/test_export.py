@@ -14,12 +14,12 @@ from torch import nn
 
 from shiftproof import load
 from shiftproof.artefact import load_manifest
-from shiftproof.data import write_image
+from shiftproof.data import synthetic_images, write_image
 from shiftproof.errors import BackendError, ExportError, ModelError, UsageError
 from shiftproof.export import export as module
 from shiftproof.export import export_model
 from shiftproof.export.graph import Judged, to_onnx
-from shiftproof.export.parity import FLOAT, Tolerance, exceeded, synthetic_images
+from shiftproof.export.parity import FLOAT, Tolerance, exceeded
 from shiftproof.methods import METHODS
 from shiftproof.runtime import backends, choose_backend
 
@@ -34,7 +34,7 @@ def test_every_method_says_the_same_in_every_backend(exported, method, backend):
     folder = exported(method)
     reference, detector = load(folder, "torch"), load(folder, backend)
     assert (reference.backend, detector.backend) == ("torch", backend)
-    pixels = synthetic_images(SIZE, 4, seed=7).pixels
+    pixels = synthetic_images(SIZE, 4, seed=7)
     scale = detector.calibration.map_high - detector.calibration.map_low
     for batch in (pixels[:1], pixels):
         maps, scores = reference.maps_and_scores(batch)
@@ -123,7 +123,7 @@ def test_nan_is_outside_every_tolerance():
 
 
 def test_a_labelled_set_is_compared_by_its_auroc_too(own, monkeypatch, tmp_path):
-    images = synthetic_images(SIZE, 6).pixels
+    images = synthetic_images(SIZE, 6)
     for number, image in enumerate(images):
         write_image(tmp_path / "part" / "test" / ("good" if number < 3 else "dent") / f"{number}.png", image)
     write_image(tmp_path / "part" / "train" / "good" / "0.png", images[0])

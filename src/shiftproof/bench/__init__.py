@@ -1,0 +1,7 @@
+"""How quick a model is here, and what it takes: by backend and number of threads, each in a process of its own."""
+
+from __future__ import annotations
+
+from shiftproof.bench.run import bench
+
+__all__ = ["bench"]
