@@ -18,13 +18,13 @@ from typing import Any
 import torch
 
 from shiftproof import product
-from shiftproof.detector import load
+from shiftproof.detector import CALIBRATION_WITHOUT_MATCHING, load
 from shiftproof.evaluation import evaluate
 
 
 def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, seed: int) -> None:
     """Train and evaluate one cell; its folder keeps the model, ``metrics.json`` and the report."""
-    options = dict(pair.split("=", 1) for pair in arguments.set)
+    options = {name: _value(text) for name, _, text in (pair.partition("=") for pair in arguments.set)}
     if (cell / "model" / "weights.safetensors").is_file():  # trained before, to be evaluated (again)
         detector = load(cell / "model")
     else:
@@ -38,9 +38,13 @@ def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, 
             seed=seed,
             overwrite=True,
             method_options=options,
+            textures=arguments.textures,
             **({"steps": arguments.steps} if arguments.steps else {}),
         )
-    metrics = evaluate(detector, data, cell, shifts=arguments.shifts).metrics
+    results = {"metrics": evaluate(detector, data, cell, shifts=arguments.shifts).metrics}
+    if CALIBRATION_WITHOUT_MATCHING in detector.manifest:
+        bare = load(cell / "model", matching=False)
+        results["without_matching"] = evaluate(bare, data, cell / "without_matching", shifts=arguments.shifts).metrics
     facts = {
         "data": data.name,
         "backbone": arguments.backbone.split(".")[0],
@@ -50,9 +54,46 @@ def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, 
         "steps": detector.manifest["training"]["steps"],
         "seconds": detector.manifest["training"]["seconds"],
         "precision": detector.manifest["training"]["precision"],
-        "metrics": metrics,
+        **results,
     }
     (cell / "cell.json").write_text(json.dumps(facts, indent=1))
+
+
+def _value(text: str) -> Any:
+    """A setting's value as JSON reads it; what is no JSON is a word."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def print_shifts(out: Path) -> None:
+    """Every kept cell that was evaluated under shifts: image AUROC and false alarms for each condition, seeds apart."""
+    rows = []
+    for path in sorted(out.glob("*/cell.json")):
+        cell = json.loads(path.read_text())
+        for key, matching in (("metrics", ""), ("without_matching", " --no-matching")):
+            if "mean_shift" in cell.get(key, {}):
+                first = [
+                    cell["data"],
+                    cell["backbone"],
+                    cell["method"] + matching,
+                    str(cell["steps"]),
+                    str(cell["seed"]),
+                ]
+                rows.append((first, cell[key]))
+    if not rows:
+        return
+    names = list(rows[0][1])
+    print("| data | backbone | method | steps | seed | " + " | ".join(names) + " | AUPRO 0.3: clean, mean |")
+    print("|" + "---|" * (len(names) + 6))
+    for first, metrics in rows:
+        values = []
+        for name in names:
+            entry = metrics[name]
+            values.append(f"{entry['image']['auroc']:.3f}, {100 * entry['threshold']['false_alarm_rate']:.0f} %")
+        pro = [_spread([metrics[name]["pixel"]["aupro_30"]]) for name in ("clean", "mean_shift")]
+        print("| " + " | ".join([*first, *values, ", ".join(pro)]) + " |")
 
 
 def print_table(out: Path) -> None:
@@ -93,6 +134,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--image-size", default="256")
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--textures", type=Path)
     parser.add_argument("--shifts", default="clean")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the method")
     parser.add_argument("--again", action="store_true", help="evaluate kept models again, with the code of today")
@@ -115,6 +157,8 @@ def main() -> None:
                     compute(cell, data, method, arguments, seed)
                     print(f"# done: {cell.name}", flush=True)
     print_table(arguments.out)
+    print()
+    print_shifts(arguments.out)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from shiftproof.runtime import AUTO, TORCH, Engine, choose_backend, open_graph
 if TYPE_CHECKING:
     from shiftproof.methods import Method
 
+CALIBRATION = "calibration"  # key of model.json
+CALIBRATION_WITHOUT_MATCHING = "calibration_without_matching"  # key of model.json, where the model matches
 BATCH = 8  # images that go through the networks at once where many wait
 Item = TypeVar("Item")
 
@@ -191,27 +193,43 @@ class _File:
     milliseconds: float = 0.0  # that resizing took
 
 
-def load(model: str | Path, backend: str = AUTO, *, threads: int | None = None) -> Detector:
+def load(
+    model: str | Path, backend: str = AUTO, *, matching: bool | None = None, threads: int | None = None
+) -> Detector:
     """Load a model folder; every file is checked against its hash first.
 
     Args:
         model: the folder.
         backend: "torch", "onnx", "openvino", "onnx-int8", "openvino-int8", or "auto": the fastest that the model is
             exported for and that is installed, else torch.
+        matching: False leaves out the model's matching of shifted images (in torch), with the threshold that held-out
+            images have without it; True insists on it; None is as the model was trained.
         threads: of the processor to compute with; None for the backend's own choice.
 
     Raises:
-        ModelError: missing, damaged, or written by a newer version. BackendError: not exported, or not installed.
+        ModelError: missing, damaged, written by a newer version, or without what matching needs. BackendError: not
+            exported, or not installed, or not able to leave matching out.
     """
     folder = Path(model)
     manifest = load_manifest(folder)
-    name = choose_backend(folder, manifest, backend)
+    matches = CALIBRATION_WITHOUT_MATCHING in manifest
+    if matching and not matches:
+        raise ModelError(
+            f"{folder} was trained without matching and holds nothing to match to: train it again with --matching both"
+        )
+    leave_out = matches and matching is False
+    if leave_out and backend not in (AUTO, TORCH):
+        raise BackendError(f"matching is inside {backend}'s graph: leave it out with --backend torch")
+    name = choose_backend(folder, manifest, TORCH if leave_out else backend)
     try:
-        calibration = Calibration.from_json(manifest["calibration"])
+        calibration = Calibration.from_json(manifest[CALIBRATION_WITHOUT_MATCHING if leave_out else CALIBRATION])
         if name == TORCH:
             from shiftproof.torch_engine import open_torch
 
-            return Detector(open_torch(folder, manifest, threads), calibration, manifest)
+            engine = open_torch(folder, manifest, threads)
+            if leave_out:
+                engine.inspector.method.use_matching(False)
+            return Detector(engine, calibration, manifest)
         return Detector(open_graph(name, folder, manifest, threads), calibration, manifest)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ModelError(

@@ -14,10 +14,12 @@ import torch
 from shiftproof.artefact import MANIFEST, TRAINING, environment, refuse_occupied, save_model
 from shiftproof.calibration import Calibration, split_held_out
 from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
-from shiftproof.detector import BATCH, Detector, load
+from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_MATCHING, Detector, load
 from shiftproof.errors import DataError, ModelError, UsageError, unknown
 from shiftproof.methods import Inspector, exact_inference, method_class
+from shiftproof.methods.gnl import Gnl
 from shiftproof.networks.teacher import DEFAULT_BACKBONE, load_teacher, teacher_manifest
+from shiftproof.synthesis.textures import load_textures
 from shiftproof.training import Progress, TrainConfig, fit, fit_size, format_size, load_checkpoint, parse_size
 
 DEFAULT_METHOD = "rdpp"
@@ -45,6 +47,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     method_options: Mapping[str, Any] | None = None,
+    textures: str | Path | None = None,
     listener: Listener | None = None,
     **schedule: Any,
 ) -> Detector:
@@ -53,7 +56,7 @@ def train(
     Args:
         data: a folder of good images, or a category with ``train/good``; nothing below ``test`` is ever read.
         model: the folder to write.
-        method: name of a method ("rd", "rdpp").
+        method: name of a method ("rd", "rdpp", "gnl", "fusion").
         backbone: timm name of the teacher with its pretrained tag.
         weights: file with the teacher's weights, instead of the installed package or the hub.
         layout: how ``data`` is laid out, or "auto".
@@ -63,6 +66,7 @@ def train(
         resume: go on from the checkpoint of an interrupted run.
         overwrite: replace a model that is there.
         method_options: fields of the method's config.
+        textures: a folder of pictures to make synthetic anomalies of; by default they are made.
         listener: is told how it goes.
         **schedule: fields of :class:`~shiftproof.training.TrainConfig` (``image_size``, ``epochs``, ``seed``, ...).
 
@@ -90,6 +94,12 @@ def train(
     torch.manual_seed(config.seed)
     teacher, source = load_teacher(backbone, Path(weights) if weights else None)
     network = kind(teacher, method_config)
+    if textures is not None:
+        if not isinstance(network, Gnl) or network.head is None:
+            raise UsageError(
+                f"{method} makes no synthetic anomalies here: leave --textures out, or train gnl or fusion"
+            )
+        network.textures = load_textures(textures, config.image_size, seed=config.seed)
     teacher_facts = teacher_manifest(teacher, source)
 
     with _room(checkpoints, fresh=not resume):
@@ -109,13 +119,20 @@ def train(
             "data": good.fingerprint,
         }
         record = fit(network, good.pixels, config, folder=checkpoints, about=about, progress=_progress(listener))
-        calibrated = calibrate(Inspector(network), held_out.pixels, false_alarm_rate)
+        with exact_inference():
+            network.learn(good.pixels, np.random.default_rng([config.seed, 2]))
+            network.learn_scale(held_out.pixels)
+        inspector = Inspector(network)
+        calibrations = {CALIBRATION: calibrate(inspector, held_out.pixels, false_alarm_rate)}
+        if network.matches:
+            network.use_matching(False)
+            calibrations[CALIBRATION_WITHOUT_MATCHING] = calibrate(inspector, held_out.pixels, false_alarm_rate)
         manifest = {
             "method": method,
             "config": {**settings, "method": options},
             "teacher": teacher_facts,
             "preprocessing": {"input": "uint8 RGB", "resize": "bilinear, antialiased", "normalisation": "in the graph"},
-            "calibration": calibrated.to_json(),
+            **{key: calibration.to_json() for key, calibration in calibrations.items()},
             "data": {
                 "name": Path(data).resolve().name,
                 "train_images": len(good.pixels),

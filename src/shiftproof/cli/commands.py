@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from shiftproof.cli.console import Bar, say, table, warn
 from shiftproof.cli.deploy import bench, export
@@ -40,6 +42,12 @@ def train(
     student: str | None = None,
     distillation: str | None = None,
     ssot: str | None = None,
+    views: str | None = None,
+    textures: Path | None = None,
+    segmentation: bool | None = None,
+    matching: str | None = None,
+    no_matching: Annotated[bool, Parameter(negative=())] = False,
+    matching_weight: float | None = None,
 ) -> int:
     """Train on images of good parts and write a model folder.
 
@@ -50,7 +58,7 @@ def train(
     model
         Folder to write.
     method
-        rdpp (the default) or rd.
+        rd, rdpp, gnl or fusion.
     backbone
         Teacher: a timm name with its pretrained tag; tf_efficientnet_lite0.in1k by default.
     weights
@@ -90,9 +98,24 @@ def train(
     distillation
         hard, position, or flattened as in the papers.
     ssot
-        Of rdpp: pairwise, published (zero, as the reference code computes it) or off.
+        Of rdpp and fusion: pairwise, published (zero, as the reference code computes it) or off.
+    views
+        Of gnl and fusion: AugMix views, blind (without anything that the test shifts use) or production (all that helps).
+    textures
+        Folder of pictures, such as DTD, that synthetic anomalies are made of; without one they are made.
+    segmentation
+        Of gnl and fusion: train the segmentation head, or leave it out.
+    matching
+        Of what a shift has moved as a whole: none, pixels, features or both.
+    no_matching
+        The same as --matching none.
+    matching_weight
+        Of matched features in their mix with what they were, from 0 to 1.
     """
     from shiftproof import product
+
+    if no_matching and matching not in (None, "none"):
+        raise UsageError(f"--no-matching and --matching {matching} contradict each other: give one of them")
 
     if epochs is not None and steps is not None:
         raise UsageError("--epochs and --steps both say how long to train: give one of them")
@@ -107,7 +130,15 @@ def train(
         "precision": precision,
         "devices": devices,
     }
-    options = {"student": student, "distillation": distillation, "ssot": ssot}
+    options = {
+        "student": student,
+        "distillation": distillation,
+        "ssot": ssot,
+        "views": views,
+        "segmentation": segmentation,
+        "matching": "none" if no_matching else matching,
+        "matching_weight": matching_weight,
+    }
     with bar:
         detector = product.train(
             data,
@@ -121,6 +152,7 @@ def train(
             resume=resume,
             overwrite=overwrite,
             method_options=_given(options),
+            textures=textures,
             listener=listener,
             image_size=image_size,
             seed=seed,
@@ -145,6 +177,7 @@ def evaluate(
     shifts: str = "clean",
     layout: str = "auto",
     seed: int = 0,
+    matching: bool | None = None,
     backend: str = "auto",
 ) -> int:
     """Score a labelled test set at the frozen threshold; writes metrics.json, scores.csv and report.html.
@@ -163,6 +196,8 @@ def evaluate(
         How DATA is laid out: auto, or a name of docs/data.md, such as mvtec, visa or folder.
     seed
         Of what is random in the shifts.
+    matching
+        Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
     backend
         torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of the model's graphs that can run here.
     """
@@ -173,7 +208,7 @@ def evaluate(
     conditions = parse_conditions(shifts)
     with Bar() as bar:
         found = run(
-            load(model, backend),
+            load(model, backend, matching=matching),
             data,
             out,
             shifts=conditions,
@@ -188,7 +223,7 @@ def evaluate(
     return _failed(found.failures)
 
 
-def predict(model: Path, /, *images: Path, out: Path, backend: str = "auto") -> int:
+def predict(model: Path, /, *images: Path, out: Path, matching: bool | None = None, backend: str = "auto") -> int:
     """Inspect images; writes predictions.csv, heatmaps/, masks/ and report.html.
 
     Parameters
@@ -199,6 +234,8 @@ def predict(model: Path, /, *images: Path, out: Path, backend: str = "auto") -> 
         Image files, or folders that are searched.
     out
         Folder to write to.
+    matching
+        Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
     backend
         torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of the model's graphs that can run here.
     """
@@ -206,7 +243,8 @@ def predict(model: Path, /, *images: Path, out: Path, backend: str = "auto") -> 
     from shiftproof.evaluation import predict as run
 
     with Bar() as bar:
-        found = run(load(model, backend), images, out, on_progress=lambda done, total: bar("inspecting", done, total))
+        detector = load(model, backend, matching=matching)
+        found = run(detector, images, out, on_progress=lambda done, total: bar("inspecting", done, total))
     say(
         f"{found.images} images: {found.defective} defective, "
         f"{found.images - found.defective - len(found.failures)} good, {len(found.failures)} unreadable"
@@ -254,7 +292,7 @@ def info(subject: str, /, *, method: str | None = None) -> int:
     subject
         A model folder, or a timm name with its pretrained tag.
     method
-        For a backbone: rdpp (the default) or rd.
+        For a backbone: rd, rdpp, gnl or fusion.
     """
     path = Path(subject)
     if path.exists() or "/" in subject:

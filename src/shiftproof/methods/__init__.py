@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from shiftproof.errors import unknown
 from shiftproof.methods.base import Inspector, Method, MethodConfig, exact_inference, to_images
+from shiftproof.methods.fusion import Fusion
+from shiftproof.methods.gnl import Gnl
 from shiftproof.methods.rd import Rd
 from shiftproof.methods.rdpp import Rdpp
 
-METHODS: Mapping[str, type[Method]] = {"rd": Rd, "rdpp": Rdpp}
+METHODS: Mapping[str, type[Method]] = {"rd": Rd, "rdpp": Rdpp, "gnl": Gnl, "fusion": Fusion}
 
 __all__ = ["METHODS", "Inspector", "Method", "MethodConfig", "exact_inference", "method_class", "to_images"]
 

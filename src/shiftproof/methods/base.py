@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shiftproof.errors import unknown
+from shiftproof.errors import ModelError, UsageError, unknown
 from shiftproof.methods.losses import DISTILLATIONS
-from shiftproof.networks.anomaly_map import GaussianSmoothing, median_of_maps, sum_of_distances
+from shiftproof.networks.anomaly_map import GaussianSmoothing, OwnBackground, median_of_maps, sum_of_distances
+from shiftproof.networks.matching import FeatureMatching, NoiseMatching, ToneMatching
 from shiftproof.networks.student import STUDENTS
 from shiftproof.networks.teacher import Teacher
+from shiftproof.synthesis.augmix import augmix
 
 Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] a stage, fine to coarse
-BACKGROUNDS = ("median", "none")
+BACKGROUNDS = ("learned", "median", "none")
+MATCHINGS = ("none", "pixels", "features", "both")
 NORMAL = "normal"  # the view that is the image itself; its teacher features never change and are cached
+MASKS = "masks"  # among a phase's views: the truth about synthetic defects, which no teacher reads
+LEARNED_FROM = 128  # training images, at most, that matching and background are learned from
+CHUNK = 8  # images that go through the networks at once while these are learned
 
 
 @dataclass(frozen=True)
@@ -32,36 +39,33 @@ class MethodConfig:
     distillation: str = "hard"  # "hard", "position" or "flattened" (the papers'); see methods/losses.py
     hard_fraction: float = 0.02  # of the positions of a stage that the hard loss takes
     smoothing_sigma: float = 4.0  # of the Gaussian over the anomaly map, in pixels of the model's image size
-    background: str = "median"  # what each map is measured against: "median" of its own, or "none" (the papers')
+    background: str = "learned"  # what each map is measured against: "learned", "median" of its own, or "none"
+    matching: str = "none"  # of what a shift has moved as a whole: "none", "pixels", "features" (ATTA) or "both"
+    matching_weight: float = 0.5  # of the matched features in their mix with what they were
 
     def __post_init__(self) -> None:
         for kind, value, known in (
             ("student", self.student, STUDENTS),
             ("distillation loss", self.distillation, DISTILLATIONS),
             ("background", self.background, BACKGROUNDS),
+            ("matching", self.matching, MATCHINGS),
         ):
             if value not in known:
                 raise unknown(kind, value, known)
+        if not 0 <= self.matching_weight <= 1:
+            raise UsageError(f"matching weight {self.matching_weight} is out of range: expected 0 (off) to 1 (whole)")
 
 
-class Method(nn.Module):
-    """Base of all methods; a subclass adds networks, views and losses.
+class Phase(nn.Module):
+    """A part of the training with a schedule of its own: what it looks at, what it minimises, and what it changes.
 
     Everything random in :meth:`views` and :meth:`losses` comes from the generator that is passed in, so that a step of
     the training is a function of the weights, the images and the seed.
     """
 
-    Config: ClassVar[type[MethodConfig]] = MethodConfig
-
-    def __init__(self, teacher: Teacher, config: MethodConfig):
-        super().__init__()
-        self.teacher = teacher
-        self.config = config
-        self.smoothing = GaussianSmoothing(config.smoothing_sigma)
-
-    def arrange(self) -> None:
-        """Put the weights in the memory order in which each part computes fastest; results stay the same."""
-        self.to(memory_format=torch.channels_last)
+    teacher: Teacher
+    share: float = 1.0  # steps over those of the schedule
+    reads_normal: bool = True  # whether its losses need the features of :data:`NORMAL`
 
     def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
         """The views that change from step to step, by name; :data:`NORMAL` is always there and not among them.
@@ -71,7 +75,8 @@ class Method(nn.Module):
             random: draws what is random.
 
         Returns:
-            float tensors [b, 3, H, W], b <= B: views of the first b images.
+            float tensors [b, 3, H, W], b <= B: views of the first b images; and under :data:`MASKS`, where there are
+            synthetic defects, where they lie: float [b, H, W].
         """
         return {}
 
@@ -79,7 +84,8 @@ class Method(nn.Module):
         """The weighted terms of the training loss, by name; their sum is minimised.
 
         Args:
-            features: the teacher's stages for each view, :data:`NORMAL` included; without gradients.
+            features: the teacher's stages for each view, :data:`NORMAL` included; without gradients. Masks are
+                handed on as they are, in a list of one.
             random: draws what is random.
 
         Returns:
@@ -91,9 +97,67 @@ class Method(nn.Module):
         """Parameter groups for the optimiser, with their learning rates."""
         raise NotImplementedError
 
+
+class Method(Phase):
+    """Base of all methods; a subclass adds networks, views and losses. It is the first phase of its own training."""
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+
+    def __init__(self, teacher: Teacher, config: MethodConfig):
+        super().__init__()
+        self.teacher = teacher
+        self.config = config
+        self.smoothing = GaussianSmoothing(config.smoothing_sigma)
+        self.background = OwnBackground() if config.background == "learned" else None
+        pixels, features = (config.matching in (kind, "both") for kind in ("pixels", "features"))
+        self.pixel_matching = nn.Sequential(ToneMatching(), NoiseMatching()) if pixels else None
+        matched = teacher.info.channels[:2] if features else ()
+        self.feature_matching = nn.ModuleList(FeatureMatching(c, config.matching_weight) for c in matched)
+        self.matches = config.matching != "none"
+
+    def use_matching(self, wanted: bool) -> None:
+        """Switch matching off, or on again.
+
+        Raises:
+            ModelError: it is wanted of a model that was trained without.
+        """
+        if wanted and self.config.matching == "none":
+            raise ModelError("the model was trained without matching and holds nothing to match to: train it again")
+        self.matches = wanted
+
+    def phases(self) -> Sequence[Phase]:
+        """The parts of the training, in order; the first one trains what the anomaly map is made of."""
+        return [self]
+
+    def arrange(self) -> None:
+        """Put the weights in the memory order in which each part computes fastest; results stay the same."""
+        self.to(memory_format=torch.channels_last)
+
     def rebuild(self, features: Features) -> Features:
         """The student's stages for the teacher's; what inference compares."""
         raise NotImplementedError
+
+    def features(self, images: Tensor) -> Features:
+        """The teacher's stages of images [B, 3, H, W] in [0, 1], matched if that is on."""
+        if not self.matches:
+            return self.teacher(images)
+        if self.pixel_matching is not None:
+            images = self.pixel_matching(images)
+        return self.teacher(images, list(self.feature_matching))
+
+    def distances(self, features: Features, rebuilt: Features, size: tuple[int, int]) -> Tensor:
+        """The smoothed distance between teacher and student, float32 [B, H, W], not negative."""
+        return self.smoothing(sum_of_distances(features, rebuilt, size))
+
+    def against_background(self, maps: Tensor) -> Tensor:
+        """Smoothed distances [B, H, W], each measured against its own background."""
+        if self.background is not None:
+            return self.background(maps)
+        return maps if self.config.background == "none" else maps - median_of_maps(maps)
+
+    def compare(self, features: Features, size: tuple[int, int]) -> Tensor:
+        """The anomaly map, float32 [B, H, W], from the teacher's stages."""
+        return self.against_background(self.distances(features, self.rebuild(features), size))
 
     def anomaly_map(self, images: Tensor) -> Tensor:
         """The smoothed anomaly map.
@@ -102,12 +166,43 @@ class Method(nn.Module):
             images: float [B, 3, H, W] in [0, 1]; H and W multiples of 32.
 
         Returns:
-            float32 [B, H, W]; higher is more anomalous, and 0 is the image's own background unless that is "none".
+            float32 [B, H, W]; higher is more anomalous. Against a learned background it is a logarithm, and the highest
+            value of a good image lies about 0; against the median 0 is the image's own background; with "none" the
+            papers' sum of distances.
         """
-        features = self.teacher(images)
-        size = (images.shape[-2], images.shape[-1])
-        maps = self.smoothing(sum_of_distances(features, self.rebuild(features), size))
-        return maps if self.config.background == "none" else maps - median_of_maps(maps)
+        return self.compare(self.features(images), (images.shape[-2], images.shape[-1]))
+
+    def learn(self, pixels: NDArray[np.uint8], random: np.random.Generator) -> None:
+        """After the training: learn what matching and background need from good training images.
+
+        Args:
+            pixels: uint8 [N, H, W, 3]; a random sample of them is looked at.
+            random: draws the sample and the views.
+        """
+        chosen = np.sort(random.choice(len(pixels), min(len(pixels), LEARNED_FROM), replace=False))
+        batches = [
+            to_images(torch.from_numpy(np.ascontiguousarray(pixels[chosen[k : k + CHUNK]])).to(self.teacher.device))
+            for k in range(0, len(chosen), CHUNK)
+        ]
+        self.eval()
+        if self.pixel_matching is not None:
+            tone, noise = self.pixel_matching
+            tone.learn(batches)
+            noise.learn(tone(images) for images in batches)
+        matched = self.pixel_matching or nn.Identity()
+        for stage, matching in enumerate(self.feature_matching):
+            before = list(self.feature_matching)[:stage]
+            matching.learn(self.teacher(matched(images), before)[stage] for images in batches)
+        if self.background is not None:
+            looks = (look for images in batches for look in (images, augmix(images, random)))
+            maps = []
+            for look in looks:
+                features = self.features(look)
+                maps.append(self.distances(features, self.rebuild(features), (look.shape[-2], look.shape[-1])))
+            self.background.learn(maps)
+
+    def learn_scale(self, pixels: NDArray[np.uint8]) -> None:
+        """Bring maps of several kinds to one scale, with held-out good images uint8 [N, H, W, 3]; nothing to do for one."""
 
 
 class Inspector(nn.Module):

@@ -54,6 +54,30 @@ def hard_distillation_loss(teacher: list[Tensor], student: list[Tensor], fractio
     return _sum(_hardest(_distance(*p), fraction) for p in _products(teacher, student))
 
 
+def structure_loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
+    """Where in the image each channel is active is to be the same: KL(teacher || student) of spatial softmaxes.
+
+    After structural teacher-student learning (arXiv 2402.17091) and GNL (VAND 2.0, 2024), whose code averages over
+    positions what sums to one over positions, and takes exponentials that overflow; here it is a log-softmax and a sum.
+    Each channel is taken in units of its teacher's standard deviation over the batch, so that a channel of large values
+    does not reduce to its peak, nor one of small values to a flat map.
+
+    Args:
+        teacher: stages [B, C_k, H_k, W_k].
+        student: the same shapes.
+
+    Returns:
+        scalar, not negative: summed over positions and stages, mean over images and channels.
+    """
+    terms = []
+    for expected, found in zip(teacher, student, strict=True):
+        expected, found = expected.float().flatten(2), found.float().flatten(2)
+        unit = expected.std(dim=(0, 2), correction=0, keepdim=True).clamp_min(1e-6)
+        wanted, given = (expected / unit).log_softmax(dim=2), (found / unit).log_softmax(dim=2)
+        terms.append((wanted.exp() * (wanted - given)).sum(dim=2).mean())
+    return _sum(terms)
+
+
 def distillation_loss(teacher: list[Tensor], student: list[Tensor], kind: str, fraction: float) -> Tensor:
     """The distillation loss by name: "flattened" and "position" alone; "hard" is the sum of all three."""
     if kind == "flattened":

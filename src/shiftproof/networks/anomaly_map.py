@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+FLOOR = 1e-6  # under distances and spreads: what lies below is equal
+RIDGE = 0.005  # of the background's model, for each image and unit of variance
 
 
 def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -54,6 +59,89 @@ def median_of_maps(maps: Tensor) -> Tensor:
     values = maps[:, ::4, ::4].flatten(1)
     smallest = torch.topk(values, (values.shape[1] + 1) // 2, dim=1, largest=False, sorted=True).values
     return smallest[:, -1:, None]
+
+
+class OwnBackground(nn.Module):
+    """How far a map's maximum stands out from what this very image's background lets expect.
+
+    A shift of the whole image lifts and roughens the whole map, and the maximum of a good image rises with them. How
+    much is learned from the good training images and views of them, for which nothing but the look has changed: a linear
+    model of the logarithm of the maximum from the logarithms of the map's median and of its median absolute deviation.
+    Its prediction is taken from the logarithm of the map, which is one number for an image: the order of positions within
+    it stays. (Normalised conformal prediction; Papadopoulos et al., 2002; Lei et al., JASA 2018: any such function is
+    allowed, as long as it is fixed before the held-out images are scored.)
+    """
+
+    weights: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.tensor([0.5, 0.5, 0.0]))
+
+    def learn(self, batches: Iterable[Tensor]) -> None:
+        """Fit the model to maps [B, H, W] of good images under different looks.
+
+        Ridge regression pulls the two slopes towards 1/2 each, a sum of 1: a map of twice the values is twice the
+        maximum. That is what decides where the images at hand cannot.
+        """
+        rows, targets = [], []
+        for maps in batches:
+            logs = _log(maps)
+            rows.append(self._terms(logs))
+            targets.append(logs.amax(dim=(1, 2)))
+        terms, highest = torch.cat(rows).double(), torch.cat(targets).double()
+        prior = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64, device=terms.device)
+        ridge = torch.diag(torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64, device=terms.device))
+        ridge = RIDGE * len(terms) * ridge
+        solved = torch.linalg.solve(terms.T @ terms + ridge, terms.T @ highest + ridge @ prior)
+        self.weights = solved.float()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """From maps [B, H, W], not negative, to maps in which the maximum of a good image lies about 0."""
+        logs = _log(maps)
+        return logs - (self._terms(logs) @ self.weights)[:, None, None]
+
+    @staticmethod
+    def _terms(logs: Tensor) -> Tensor:
+        """What the maximum is predicted from, [B, 3]."""
+        middle = median_of_maps(logs)
+        spread = median_of_maps((logs.exp() - middle.exp()).abs())
+        middle, spread = middle.flatten(), _log(spread).flatten()
+        return torch.stack([middle, spread, torch.ones_like(middle)], dim=1)
+
+
+class CommonScale(nn.Module):
+    """Several maps on one scale, added: each in standard deviations of its maximum over held-out good images.
+
+    Args:
+        weights: of the maps in the sum.
+    """
+
+    means: Tensor
+    deviations: Tensor
+    weights: Tensor
+
+    def __init__(self, weights: tuple[float, ...]):
+        super().__init__()
+        self.register_buffer("means", torch.zeros(len(weights)))
+        self.register_buffer("deviations", torch.ones(len(weights)))
+        self.register_buffer("weights", torch.tensor(weights), persistent=False)
+
+    def learn(self, maxima: Tensor) -> None:
+        """Take the scale of each kind of map from its maxima on good images, [N, kinds]."""
+        self.means = maxima.mean(dim=0)
+        self.deviations = maxima.std(dim=0, correction=0).clamp_min(1e-6)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Add maps [B, H, W] of each kind."""
+        total = torch.zeros((), device=maps[0].device)
+        for each, mean, deviation, weight in zip(maps, self.means, self.deviations, self.weights, strict=True):
+            total = total + weight * (each - mean) / deviation
+        return total
+
+
+def _log(values: Tensor) -> Tensor:
+    return values.clamp_min(FLOOR).log()
 
 
 class GaussianSmoothing(nn.Module):

@@ -12,7 +12,8 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -96,19 +97,44 @@ class Teacher(nn.Module):
         """Stay in eval mode: batch norm keeps ImageNet's statistics."""
         return super().train(False)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, adapt: Sequence[Callable[[Tensor], Tensor]] = ()) -> list[Tensor]:
         """Features of the three stages.
 
         Args:
             images: float [B, 3, H, W] RGB in [0, 1]; H and W multiples of 32.
+            adapt: what is done to the first stages before the next one reads them, [B, C_k, H_k, W_k] to the same.
 
         Returns:
             three float tensors [B, C_k, H / s_k, W / s_k] for the strides s_k = 4, 8, 16.
         """
-        features = self.pyramid((images - self.mean) / self.std)
+        normalised = (images - self.mean) / self.std
+        if not adapt:
+            features = self.pyramid(normalised)
+        else:
+            with self._adapted(adapt):
+                features = self.pyramid(normalised)
         if self.channels_last_output:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
         return list(features)
+
+    @contextmanager
+    def _adapted(self, adapt: Sequence[Callable[[Tensor], Tensor]]) -> Iterator[None]:
+        """While this lasts, the stages' last modules give adapted features."""
+
+        def hook(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+            if self.channels_last_output:
+                return lambda module, inputs, output: function(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            return lambda module, inputs, output: function(output)
+
+        handles = [
+            self.pyramid.get_submodule(name).register_forward_hook(hook(function))
+            for name, function in zip(_stage_modules(self.info.name), adapt, strict=False)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def digest(self) -> str:
         """SHA-256 over the names and bytes of all weights: the same weights give the same digest from any source.
@@ -329,6 +355,24 @@ def _build_pyramid(name: str, pretrained: bool = False) -> Any:
     if hasattr(pyramid, "_stage_out_idx"):
         pyramid.blocks = pyramid.blocks[: max(pyramid._stage_out_idx)]
     return pyramid
+
+
+@cache
+def _stage_modules(name: str) -> tuple[str, ...]:
+    """The modules whose outputs are the three stages, found out by running a tiny image through random weights."""
+    pyramid = _build_pyramid(name).eval()
+    outputs: dict[int, str] = {}
+    kept = []  # an output that is gone would lend its identity to another
+
+    def note(path: str, output: Any) -> None:
+        kept.append(output)
+        outputs.setdefault(id(output), path)  # the innermost module is the first to return it
+
+    for path, module in pyramid.named_modules():
+        module.register_forward_hook(lambda module, inputs, output, path=path: note(path, output))
+    with torch.no_grad():
+        stages = pyramid(torch.zeros(1, 3, 64, 64))
+    return tuple(outputs[id(stage)] for stage in stages)
 
 
 def teacher_manifest(teacher: Teacher, source: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shiftproof.errors import ModelError, ShiftproofError, TrainingError, UsageError
-from shiftproof.methods.base import NORMAL, Method, to_images
+from shiftproof.methods.base import MASKS, NORMAL, Method, Phase, to_images
 from shiftproof.training.checkpoint import FILE, Checkpoint, load_checkpoint, optimiser_tensors, save_checkpoint
 from shiftproof.training.config import TrainConfig, steps_per_epoch
 from shiftproof.training.features import NormalFeatures
@@ -143,22 +143,21 @@ def _run(
     progress = progress or Progress()
     torch.manual_seed(config.seed)
     count, batch = len(pixels), config.batch_for(len(pixels))
-    steps = config.steps_for(count)
     method.to(fabric.device)
     method.arrange()
-    method.train()
-    optimiser = _optimiser(method, config)
-    peak_rates = [group["lr"] for group in optimiser.param_groups]
+    phases = method.phases()
+    # Each phase is a schedule of its own, from warm-up to zero.
+    lengths = [max(1, round(phase.share * config.steps_for(count))) for phase in phases]
+    steps = sum(lengths)
     checkpoint = load_checkpoint(folder) if folder else None
     done, seconds = 0, 0.0
     if checkpoint is not None:
-        _restore(checkpoint, method, optimiser, about, folder)
+        _refuse_another(checkpoint, about, folder)
+        load_trained(method, checkpoint.weights)
         done, seconds = checkpoint.step, checkpoint.seconds
     share = config.feature_cache // config.devices
     normal = NormalFeatures(method.teacher, pixels, share, batch, progress.preparing)
-    module, optimiser = fabric.setup(method, optimiser)
-    module.mark_forward_method("losses")
-    recent: dict[str, float] = {}
+    final: dict[str, float] = {}
     started = saved = time.monotonic()
     tried = done  # the step that was last to be kept
 
@@ -179,42 +178,56 @@ def _run(
         saved = time.monotonic()
 
     with stop_requests() as stop:
-        for step in range(done, steps):
-            if fabric.strategy.reduce_boolean_decision(stop.is_set(), all=False):
-                keep(step)
-                onwards = "go on with --resume" if _has_checkpoint(folder) else "nothing was kept"
-                raise Interrupted(f"stopped at step {step} of {steps}: {onwards}")
-            for group, rate in zip(optimiser.param_groups, peak_rates, strict=True):
-                group["lr"] = rate * config.rate_factor(step, steps)
-            chosen = batch_indices(config.seed, step, count, batch)[fabric.global_rank :: fabric.world_size]
-            random = np.random.default_rng([config.seed, 1, step, fabric.global_rank])
-            features = _features(fabric, method, normal, pixels, chosen, random)
-            with fabric.autocast():
-                losses = module.losses(features, random)
-            terms = torch.stack(list(losses.values()))
-            # The means over all processes: a term that one of them has lost stops them all together.
-            means: Any = fabric.all_reduce(terms.detach(), reduce_op="mean")
-            values: dict[str, float] = dict(zip(losses, means.tolist(), strict=True))
-            lost = [name for name, value in values.items() if not np.isfinite(value)]
-            if lost:
-                keep(step)
-                kept = f"; the last good weights are in {folder}" if _has_checkpoint(folder) else ""
-                raise TrainingError(
-                    f"training stopped at step {step} of {steps}: the loss {lost[0]!r} is {values[lost[0]]}{kept}; "
-                    "train again with --overwrite and a lower --learning-rate, or with --precision 32"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            fabric.backward(terms.sum())
-            optimiser.step()
-            recent = {name: 0.95 * recent.get(name, value) + 0.05 * value for name, value in values.items()}
-            progress.step(step + 1, steps, recent)
-            if time.monotonic() - saved > CHECKPOINT_EVERY:
-                keep(step + 1)
+        end = 0
+        for phase, length in zip(phases, lengths, strict=True):
+            begin, end = end, end + length
+            if done >= end:
+                continue
+            optimiser = _optimiser(phase, config)
+            peak_rates = [group["lr"] for group in optimiser.param_groups]
+            if checkpoint is not None and done > begin:
+                _restore(optimiser, checkpoint)
+            phase.train()
+            module, optimiser = fabric.setup(phase, optimiser)
+            module.mark_forward_method("losses")
+            recent = {}
+            for step in range(max(begin, done), end):
+                if fabric.strategy.reduce_boolean_decision(stop.is_set(), all=False):
+                    keep(step)
+                    onwards = "go on with --resume" if _has_checkpoint(folder) else "nothing was kept"
+                    raise Interrupted(f"stopped at step {step} of {steps}: {onwards}")
+                for group, rate in zip(optimiser.param_groups, peak_rates, strict=True):
+                    group["lr"] = rate * config.rate_factor(step - begin, length)
+                chosen = batch_indices(config.seed, step, count, batch)[fabric.global_rank :: fabric.world_size]
+                random = np.random.default_rng([config.seed, 1, step, fabric.global_rank])
+                features = _features(fabric, phase, normal, pixels, chosen, random)
+                with fabric.autocast():
+                    losses = module.losses(features, random)
+                terms = torch.stack(list(losses.values()))
+                # The means over all processes: a term that one of them has lost stops them all together.
+                means: Any = fabric.all_reduce(terms.detach(), reduce_op="mean")
+                values: dict[str, float] = dict(zip(losses, means.tolist(), strict=True))
+                lost = [name for name, value in values.items() if not np.isfinite(value)]
+                if lost:
+                    keep(step)
+                    kept = f"; the last good weights are in {folder}" if _has_checkpoint(folder) else ""
+                    raise TrainingError(
+                        f"training stopped at step {step} of {steps}: the loss {lost[0]!r} is {values[lost[0]]}{kept}; "
+                        "train again with --overwrite and a lower --learning-rate, or with --precision 32"
+                    )
+                optimiser.zero_grad(set_to_none=True)
+                fabric.backward(terms.sum())
+                optimiser.step()
+                recent = {name: 0.95 * recent.get(name, value) + 0.05 * value for name, value in values.items()}
+                progress.step(step + 1, steps, recent)
+                if time.monotonic() - saved > CHECKPOINT_EVERY:
+                    keep(step + 1)
+            final.update(recent)
         if tried < steps:
             keep(steps)  # calibration and saving are still to come
     method.eval()
     total = seconds + time.monotonic() - started
-    record = Record(steps, total, str(fabric._precision.precision), fabric.device.type, fabric.world_size, recent)
+    record = Record(steps, total, str(fabric._precision.precision), fabric.device.type, fabric.world_size, final)
     return record, {key: value.cpu() for key, value in trained_state(method).items()}
 
 
@@ -251,7 +264,7 @@ def _has_checkpoint(folder: Path | None) -> bool:
 
 def _features(
     fabric: Fabric,
-    method: Method,
+    phase: Phase,
     normal: NormalFeatures,
     pixels: NDArray[np.uint8],
     chosen: NDArray[np.int64],
@@ -259,31 +272,32 @@ def _features(
 ) -> dict[str, list[Tensor]]:
     """The teacher's features of each view; the changing views go through it as one batch."""
     images = to_images(torch.from_numpy(np.ascontiguousarray(pixels[chosen])).to(fabric.device))
-    views = method.views(images, random)
-    features = {NORMAL: normal(chosen)}
+    views = phase.views(images, random)
+    features = {NORMAL: normal(chosen)} if phase.reads_normal else {}
+    if MASKS in views:
+        features[MASKS] = [views.pop(MASKS)]
     if views:
         with torch.no_grad(), fabric.autocast():
-            stages = method.teacher(torch.cat(list(views.values())))
+            stages = phase.teacher(torch.cat(list(views.values())))
         sizes = [len(view) for view in views.values()]
         for name, *parts in zip(views, *(stage.split(sizes) for stage in stages), strict=True):
             features[name] = parts
     return features
 
 
-def _optimiser(method: Method, config: TrainConfig) -> torch.optim.Optimizer:
-    groups = method.trained_parameters(config.learning_rate)
+def _optimiser(phase: Phase, config: TrainConfig) -> torch.optim.Optimizer:
+    """The phase's optimiser; what it does not change is left without gradients."""
+    groups = phase.trained_parameters(config.learning_rate)
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    for parameter in phase.parameters():
+        parameter.requires_grad_(id(parameter) in trained)
     if config.optimiser == "adam":
         return torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
     return torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=1e-4, fused=True)
 
 
-def _restore(
-    checkpoint: Checkpoint,
-    method: Method,
-    optimiser: torch.optim.Optimizer,
-    about: dict[str, Any],
-    folder: Path | None,
-) -> None:
+def _refuse_another(checkpoint: Checkpoint, about: dict[str, Any], folder: Path | None) -> None:
+    """Refuse a checkpoint of another run."""
     for key in {**about, **checkpoint.about}:  # in the caller's order
         now, then = about.get(key), checkpoint.about.get(key)
         if now != then:
@@ -291,7 +305,10 @@ def _restore(
                 f"the checkpoint in {folder} was made with {key} {then}, not {now}: "
                 "resume with what it was started with, or start again with --overwrite"
             )
-    load_trained(method, checkpoint.weights)
+
+
+def _restore(optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Give an optimiser the state that it had."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state = {
         number: {key: _laid_out_like(parameters[number], value) for key, value in entry.items()}

@@ -22,9 +22,9 @@ class Rd(Method):
         self.student = Student(plan_student(teacher.info.name, teacher.info.channels, config.student))
 
     def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
-        """One term, "distill"."""
+        """The terms of :meth:`distillation`, for the images themselves."""
         normal = features[NORMAL]
-        return {"distill": self._distill(normal, self.rebuild(normal))}
+        return self.distillation(normal, self.rebuild(normal))
 
     def trained_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
         """One group: the student."""
@@ -34,5 +34,7 @@ class Rd(Method):
         """The student reads the teacher's features as they are."""
         return self.student(features)
 
-    def _distill(self, teacher: Features, student: Features) -> Tensor:
-        return distillation_loss(teacher, student, self.config.distillation, self.config.hard_fraction)
+    def distillation(self, teacher: Features, student: Features) -> dict[str, Tensor]:
+        """What makes the student the teacher's likeness, by name: one term, "distill"."""
+        kind, fraction = self.config.distillation, self.config.hard_fraction
+        return {"distill": distillation_loss(teacher, student, kind, fraction)}

@@ -72,7 +72,7 @@ class Rdpp(Rd):
         partners = [stage[: len(noisy[0])] for stage in projected]  # of the noisy views
         share = config.projection_weight / (1 + config.reconstruct_weight + config.contrast_weight)
         return {
-            "distill": self._distill(normal, self.student(projected)),
+            **self.distillation(normal, self.student(projected)),
             "ssot": share * ssot_loss(projected, random, config.ssot, config.ssot_points),
             "reconstruct": share * config.reconstruct_weight * reconstruct_loss(projected_noisy, partners),
             "contrast": share * config.contrast_weight * contrast_loss(noisy, partners),
