@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from shiftproof.calibration import Calibration
 from shiftproof.detector import load
 from shiftproof.errors import DataError
 from shiftproof.metrics import image_metrics
+from shiftproof.report.evaluation import ConditionScores
 
 from .parts import read_csv, read_json, save, scratched, texture
 
@@ -101,6 +105,8 @@ def test_the_report_is_one_file(evaluated, model):
     assert f"{model.name} on part" in text
     assert "brightness-3" in text
     assert "59 would certify" in text
+    assert "Promise broken" in text
+    assert "The same parts under each shift" in text
     assert sorted(path.name for path in evaluated.iterdir()) == ["metrics.json", "report.html", "scores.csv"]
 
 
@@ -219,6 +225,7 @@ def test_a_shift_that_does_not_apply_is_left_out_and_said_so(shiftproof, model, 
     assert "colour_temperature-3 was left out: colour_temperature needs a colour image" in said.warnings[0]
     metrics = read_json(tmp_path / "out" / "metrics.json")
     assert list(metrics) == ["clean", "brightness-3", "mean_shift", "worst_shift"]
+    assert "colour_temperature-3 was left out" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_images_to_which_a_shift_does_not_apply_are_counted(shiftproof, model, tmp_path):
@@ -234,22 +241,107 @@ def test_images_to_which_a_shift_does_not_apply_are_counted(shiftproof, model, t
     assert metrics["colour_temperature-3"]["images"] == {"good": 1, "defective": 1, "lost_defects": 0}
 
 
-def test_the_pictures_held_are_as_small_as_the_page_shows_them(model, tmp_path, monkeypatch):
-    """Labels the wrong way round: every image is a mistake."""
+@pytest.fixture
+def shown(monkeypatch):
+    """The reports that are written in this test."""
+    reports = []
+    monkeypatch.setattr(evaluation, "write_evaluation_report", lambda path, report: reports.append(report))
+    return reports
+
+
+def test_the_pictures_held_are_as_small_as_the_page_shows_them(model, tmp_path, shown, monkeypatch):
+    """Labels the wrong way round, and a detector that sees every scratch: every image is a mistake."""
     image, mask = (pixels.repeat(8, axis=0).repeat(8, axis=1) for pixels in scratched(200))
     save(tmp_path / "data" / "test" / "good" / "0.png", image)
     for number in range(3):
         save(tmp_path / "data" / "test" / "scratch" / f"{number}.png", texture(number).repeat(8, 0).repeat(8, 1))
         save(tmp_path / "data" / "ground_truth" / "scratch" / f"{number}_mask.png", mask)
-    shown = []
-    monkeypatch.setattr(evaluation, "write_evaluation_report", lambda path, report: shown.append(report))
-    evaluation.evaluate(load(model), tmp_path / "data", tmp_path / "out")
+    detector = load(model)
+    stream = detector.stream
+
+    def seeing(images, batch):
+        held = list(images)
+        for pixels, seen in zip(held, stream(held, batch), strict=True):
+            yield replace(seen, defective=bool((pixels >= 240).all(axis=2).any()))
+
+    monkeypatch.setattr(detector, "stream", seeing)
+    evaluation.evaluate(detector, tmp_path / "data", tmp_path / "out")
     (report,) = shown
     assert len(report.false_alarms) == 1
     assert len(report.misses) == 3
     for picture in (*report.misses, *report.false_alarms):
         assert picture.image.shape == picture.overlay.shape == (420, 420, 3)
     assert {picture.defect_share for picture in report.misses} == {(mask > 0).mean()}
+
+
+def test_the_same_two_images_are_shown_under_each_shift_as_they_were_scored(model, product, tmp_path, shown):
+    """The median of each kind, at the third severity; drawn as it was when it was scored."""
+    shifts = "clean,rotation:2-4,gaussian_noise"
+    evaluation.evaluate(load(model), product, tmp_path, shifts=shifts, seed=5)
+    rows = read_csv(tmp_path / "scores.csv")
+    assert [exhibit.defective for exhibit in shown[0].exhibits] == [True, False]
+    for exhibit in shown[0].exhibits:
+        kind = "defective" if exhibit.defective else "good"
+        ranked = sorted(
+            (float(r["score"]), r["path"]) for r in rows if r["condition"] == "clean" and r["label"] == kind
+        )
+        assert exhibit.name == ranked[1][1]  # of three the middle one, of four the lower in the middle
+        assert list(exhibit.pictures) == ["clean", "rotation-3", "gaussian_noise-3"]
+        for condition, picture in exhibit.pictures.items():
+            (row,) = (row for row in rows if (row["condition"], row["path"]) == (condition, exhibit.name))
+            assert picture.score == float(row["score"])
+            assert (picture.defect_share > 0) == exhibit.defective
+        images = [picture.image.tobytes() for picture in exhibit.pictures.values()]
+        assert len(set(images)) == 3
+
+
+def test_no_shift_shows_no_image_twice(model, product, tmp_path, shown):
+    evaluation.evaluate(load(model), product, tmp_path)
+    assert shown[0].exhibits == []
+
+
+def test_an_image_that_has_gone_since_it_was_scored_is_not_shown_and_its_figures_stand(
+    model, own_product, tmp_path, shown, monkeypatch
+):
+    write = evaluation.write_json_atomic
+    monkeypatch.setattr(
+        evaluation, "write_json_atomic", lambda *a: (write(*a), shutil.rmtree(own_product / "test" / "scratch"))
+    )
+    evaluation.evaluate(load(model), own_product, tmp_path / "out", shifts="clean,contrast")
+    assert [exhibit.defective for exhibit in shown[0].exhibits] == [False]
+    assert shown[0].scores["clean"].defective.sum() == 3
+
+
+@pytest.mark.parametrize("held_out", [64, 5])
+def test_a_promise_is_broken_by_false_alarms_that_the_rate_cannot_explain(held_out):
+    """Against the tail of the binomial distribution; few held-out images promise no more than their bound."""
+    calibration = Calibration.from_scores(range(held_out), target=0.05, map_low=0.0)
+    rate = max(0.05, calibration.bound)
+    assert (rate == 0.05) == (held_out == 64)
+    for alarms in range(42):
+        scores = np.where(np.arange(44) < alarms, 1000.0, -1.0)
+        held = ConditionScores(np.arange(44) >= 41, scores, np.arange(44))
+        broken = evaluation._promise(calibration, {"clean": held}).broken
+        tail = sum(math.comb(41, n) * rate**n * (1 - rate) ** (41 - n) for n in range(alarms, 42))
+        assert ("clean" in broken) == (tail < 0.05), alarms
+    nothing = ConditionScores(np.array([True]), np.array([1000.0]), np.array([0]))
+    assert evaluation._promise(calibration, {"clean": nothing}).broken == frozenset()
+
+
+def test_a_number_that_one_shift_lacks_has_no_mean_and_no_worst():
+    """The worst of the others would look better than the truth."""
+
+    def entry(auroc, alarms):
+        return {
+            "image": {"auroc": auroc},
+            "pixel": {"auroc": None},
+            "threshold": {"value": 0.5, "false_alarm_rate": alarms},
+        }
+
+    found = evaluation._over_shifts({"jpeg-3": entry(0.9, 0.1), "scale-3": entry(None, 0.3)})
+    assert found["mean_shift"] == entry(None, pytest.approx(0.2))
+    assert found["worst_shift"] == entry(None, 0.3)
+    assert evaluation._over_shifts({}) == {}
 
 
 def test_the_page_lists_mistakes_first_and_the_table_is_whole(shiftproof, model, product, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,22 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.artefact import write_json_atomic
+from shiftproof.calibration import Calibration, false_alarm_bound
 from shiftproof.data import TestImage, iter_images, labelled_images, load_mask
 from shiftproof.detector import BATCH, Detector, Inspection, batched
 from shiftproof.errors import DataError, ImageError
 from shiftproof.evaluation.outputs import Table, clear_outputs
+from shiftproof.evaluation.pictures import exhibits, picture
 from shiftproof.metrics import PixelMetrics, image_metrics
 from shiftproof.report.evaluation import (
     MOST_ROWS,
     ConditionScores,
     EvaluationReport,
     Picture,
+    Promise,
     ScoredImage,
     write_evaluation_report,
 )
 from shiftproof.report.foremost import Foremost
-from shiftproof.report.heatmap import overlay
-from shiftproof.report.page import thumbnail
+from shiftproof.report.robustness import worst_condition
 from shiftproof.shifts import Condition, ShiftNotApplicable, parse_conditions
 
 MOST_PICTURES = 8  # worst misses, and as many worst false alarms, in the report
@@ -42,6 +44,7 @@ class ConditionResult:
     condition: Condition
     defective: array[int] = field(default_factory=lambda: array("B"))  # the truth of each image, 0 or 1
     scores: array[float] = field(default_factory=lambda: array("d"))  # what the detector gave it
+    images: array[int] = field(default_factory=lambda: array("q"))  # which of the test set it is
     pixels: PixelMetrics | None = None  # None where the set has no masks
     lost_defects: int = 0  # defects moved wholly out of the frame: still defective images, but without pixels to find
     left_out: int = 0  # images that cannot be had under this condition
@@ -50,7 +53,11 @@ class ConditionResult:
     @property
     def scored(self) -> ConditionScores:
         """All images so far."""
-        return ConditionScores(np.array(self.defective, dtype=bool), np.array(self.scores, dtype=np.float64))
+        return ConditionScores(
+            np.array(self.defective, dtype=bool),
+            np.array(self.scores, dtype=np.float64),
+            np.array(self.images, dtype=np.int64),
+        )
 
     def shifted(
         self, item: TestImage, image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, seed: int
@@ -64,6 +71,15 @@ class ConditionResult:
             return None
         self.lost_defects += shifted.lost
         return shifted.image, shifted.mask
+
+    @property
+    def lacking(self) -> str:
+        """A line on the images that this condition lacks; empty where it has them all."""
+        name = self.condition.name
+        if not self.scores:
+            return f"{name} was left out: {self.not_applicable}"
+        readable = self.left_out + len(self.scores)
+        return f"{name} lacks {self.left_out} of {readable} images: {self.not_applicable}" if self.left_out else ""
 
     def metrics(self, threshold: float) -> dict[str, Any]:
         """The condition's object in ``metrics.json``."""
@@ -104,8 +120,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a detector and write ``metrics.json``, ``scores.csv`` and ``report.html``.
 
-    Each image is decoded once for all conditions and shifted at its own size; memory does not grow with the number of
-    images but for an array of scores. The results of a former run are removed first, and rows are written as they come.
+    Each image is decoded once for all conditions and shifted at its own size (two are read again, for the report); memory
+    does not grow with the number of images but for an array of scores. The results of a former run are removed first, and
+    rows are written as they come.
 
     Args:
         detector: with its frozen threshold.
@@ -131,9 +148,9 @@ def evaluate(
     wrong = {True: Foremost[Picture](MOST_PICTURES), False: Foremost[Picture](MOST_PICTURES)}  # misses, false alarms
     calibration = detector.calibration
 
-    def conditioned() -> Iterator[tuple[ConditionResult, TestImage, NDArray[np.uint8], NDArray[np.bool_] | None]]:
+    def conditioned() -> Iterator[tuple[ConditionResult, int, NDArray[np.uint8], NDArray[np.bool_] | None]]:
         files = iter_images([item.path for item in test_set.images], ahead=2 * BATCH)
-        for done, (item, (_, image)) in enumerate(zip(test_set.images, files, strict=True), start=1):
+        for index, (item, (_, image)) in enumerate(zip(test_set.images, files, strict=True)):
             try:
                 if isinstance(image, ImageError):
                     raise image
@@ -145,14 +162,15 @@ def evaluate(
                 for result in results.values():
                     shifted = result.shifted(item, image, mask, seed)
                     if shifted is not None:
-                        yield result, item, *shifted
-            on_progress(done, len(test_set.images))
+                        yield result, index, *shifted
+            on_progress(index + 1, len(test_set.images))
 
     with Table(out / "scores.csv", COLUMNS) as table:
         for held in batched(conditioned(), BATCH):
             inspections = detector.stream((image for *_, image, _ in held), BATCH)
-            for (result, item, image, mask), seen in zip(held, inspections, strict=True):
-                name = result.condition.name
+            for (result, index, image, mask), seen in zip(held, inspections, strict=True):
+                item, name = test_set.images[index], result.condition.name
+                result.images.append(index)
                 result.defective.append(item.defective)
                 result.scores.append(seen.score)
                 table.write(_row(name, item, seen=seen))
@@ -163,55 +181,39 @@ def evaluate(
                 if result.pixels is not None and mask is not None and (mask.any() or not item.defective):
                     result.pixels.update(seen.anomaly_map, mask)
                 if mistake and result.condition == conditions[0]:
-                    picture = partial(_picture, item, image, seen, mask, calibration.map_low, calibration.map_high)
-                    wrong[item.defective].offer(rank, picture)
+                    wrong[item.defective].offer(rank, partial(picture, item, image, seen, mask, calibration))
 
     if not any(result.scores for result in results.values()):
         reasons = [*failures, *(result.not_applicable for result in results.values()), "no condition to evaluate under"]
         raise DataError(f"nothing of {data} could be evaluated; the first failure: {reasons[0]}")
-    for name, result in list(results.items()):
-        if not result.scores:
-            warn(f"{name} was left out: {result.not_applicable}")
-            del results[name]
-        elif result.left_out:
-            readable = result.left_out + len(result.scores)
-            warn(f"{name} lacks {result.left_out} of {readable} images: {result.not_applicable}")
+    left_out = [line for result in results.values() if (line := result.lacking)]
+    for line in left_out:
+        warn(line)
+    results = {name: result for name, result in results.items() if result.scores}
     metrics: dict[str, Any] = {name: result.metrics(calibration.threshold) for name, result in results.items()}
-    shifted_metrics = [metrics[name] for name, result in results.items() if result.condition.shift is not None]
-    if shifted_metrics:
-        metrics["mean_shift"] = _combine(shifted_metrics, worst=False)
-        metrics["worst_shift"] = _combine(shifted_metrics, worst=True)
+    metrics |= _over_shifts({name: metrics[name] for name, result in results.items() if result.condition.shift})
     write_json_atomic(out / "metrics.json", metrics)
+    scores = {name: result.scored for name, result in results.items()}
     write_evaluation_report(
         out / "report.html",
         EvaluationReport(
             title=title or f"{detector.manifest['method']} on {data.resolve().name}",
             manifest=detector.manifest,
             calibration_sentence=calibration.sentence(),
+            promise=_promise(calibration, scores),
             conditions=metrics,
-            scores={name: result.scored for name, result in results.items()},
+            scores=scores,
             table=listed.items(),
             misses=wrong[True].items(),
             false_alarms=wrong[False].items(),
             low=calibration.map_low,
             high=calibration.map_high,
             failures=failures,
+            left_out=left_out,
+            exhibits=exhibits(detector, test_set, scores, [result.condition for result in results.values()], seed),
         ),
     )
     return Evaluation(metrics, failures)
-
-
-def _picture(
-    item: TestImage,
-    image: NDArray[np.uint8],
-    seen: Inspection,
-    mask: NDArray[np.bool_] | None,
-    low: float,
-    high: float,
-) -> Picture:
-    heat = overlay(image, seen.anomaly_map, low, high, mask)
-    share = None if mask is None else float(mask.mean())
-    return Picture(item.name, item.kind, seen.score, thumbnail(image), thumbnail(heat), share)
 
 
 def _scored(item: TestImage, seen: Inspection, condition: str) -> ScoredImage:
@@ -239,17 +241,36 @@ def _row(
     return row
 
 
-def _combine(metrics: Sequence[dict[str, Any]], *, worst: bool) -> dict[str, Any]:
-    """Number by number the mean of several conditions, or the worst; None where one of them has none."""
-    combined: dict[str, Any] = {}
+def _over_shifts(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Number by number the mean over the shifted conditions, and the worst; None where one of them has none.
+
+    Args:
+        metrics: of the shifted conditions alone; nothing where there are none.
+    """
+    if not metrics:
+        return {}
+    mean: dict[str, dict[str, float | None]] = {}
+    worst: dict[str, dict[str, float | None]] = {}
     for group in ("image", "pixel", "threshold"):
-        combined[group] = {}
-        for key in metrics[0][group]:
-            values = [entry[group][key] for entry in metrics]
-            if None in values:
-                combined[group][key] = None
-            elif worst:
-                combined[group][key] = max(values) if key == "false_alarm_rate" else min(values)
-            else:
-                combined[group][key] = float(np.mean(values))
-    return combined
+        mean[group], worst[group] = {}, {}
+        for key in next(iter(metrics.values()))[group]:
+            name = worst_condition(metrics, group, key)
+            values = [entry[group][key] for entry in metrics.values()]
+            mean[group][key] = None if name is None else float(np.mean(values))
+            worst[group][key] = None if name is None else metrics[name][group][key]
+    return {"mean_shift": mean, "worst_shift": worst}
+
+
+def _promise(calibration: Calibration, scores: Mapping[str, ConditionScores]) -> Promise:
+    """What the threshold promises, and the conditions in which more good images lie above it than that can explain.
+
+    Refuted is a rate that the lower limit of Clopper and Pearson exceeds, which is the upper one of the images let through.
+    """
+    rate = max(calibration.target, calibration.bound)
+    broken = []
+    for name, held in scores.items():
+        good, _ = held.split()
+        let_through = int((good <= calibration.threshold).sum())
+        if good.size and 1 - false_alarm_bound(good.size, let_through, calibration.confidence) > rate:
+            broken.append(name)
+    return Promise(rate, calibration.confidence, frozenset(broken))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _LOGARITHMIC_FROM = 50.0  # a score range of this ratio is drawn by powers of ten, or one wild score flattens the rest
+_LOGARITHMIC_TO = 1e12  # beyond this ratio the low end is as good as zero, and powers of ten would show little else
 _BINS = 48
 
 
@@ -66,9 +67,9 @@ def score_axis(scores: ArrayLike, threshold: float, start: float, stop: float) -
     >>> score_axis([1.0, 2.0], 1.5, 0, 100).logarithmic, score_axis([0.01, 9.0], 1.5, 0, 100).logarithmic
     (False, True)
     """
-    values = np.append(_finite(scores), threshold)
+    values = np.append(finite(scores), threshold)
     low, high = float(values.min()), float(values.max())
-    if low > 0 and high / low >= _LOGARITHMIC_FROM:
+    if low > 0 and low * _LOGARITHMIC_FROM <= high <= low * _LOGARITHMIC_TO:
         air = (high / low) ** 0.03
         return Axis(low / air, high * air, start, stop, logarithmic=True)
     air = 0.03 * (high - low) or 0.05 * abs(high) or 0.5
@@ -96,7 +97,7 @@ def histogram(
     Returns:
         an ``<svg>`` element; scores that are not finite are left out.
     """
-    above, below = _finite(good), _finite(defective)
+    above, below = finite(good), finite(defective)
     width, left, right, top = 680, 46, 14, 44
     half = 118 if below.size else 210
     base = top + half
@@ -104,8 +105,8 @@ def histogram(
     foot = bottom + (22 if below.size else 6)
     axis = score_axis(np.concatenate((above, below)), threshold, left, width - right)
     edges = axis.edges(threshold)
-    shares = [_shares(values, edges) for values in (above, below)]
-    tallest = max(0.01, *(float(share.max()) for share in shares if share.size))
+    upper, lower = (shares(values, edges) for values in (above, below))
+    tallest = max(0.01, float(upper.max()), float(lower.max()))
     line = axis.at(threshold)
 
     parts = [f'<text class="axis" x="{left - 8}" y="{base + 4}" text-anchor="end">0</text>']
@@ -114,11 +115,11 @@ def histogram(
         y = base + sign * half * rise / tallest
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="axis" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{100 * rise:g} %</text>')
-    parts += _bars(shares[0], edges, axis, base, -half / tallest, "good")
-    parts += _bars(shares[1], edges, axis, base, half / tallest, "defective")
+    parts += bars(upper, edges, axis, base, -half / tallest, "good")
+    parts += bars(lower, edges, axis, base, half / tallest, "defective")
     parts.append(f'<line class="rule" x1="{left}" x2="{width - right}" y1="{base}" y2="{base}"/>')
     parts.append(f'<line class="threshold" x1="{line:.1f}" x2="{line:.1f}" y1="18" y2="{foot}"/>')
-    parts.append(_label(line, 12, f"threshold {threshold:#.4g}", "threshold-label", left, width - right))
+    parts.append(label(line, 12, f"threshold {threshold:#.4g}", "threshold-label", left, width - right))
 
     raised, caught = int((above > threshold).sum()), int((below > threshold).sum())
     second = f"{raised} false alarm{'' if raised == 1 else 's'}" if below.size else f"{raised} above the threshold"
@@ -132,29 +133,13 @@ def histogram(
             f'<text class="defective-label" x="{width - right}" y="{bottom + 16}" text-anchor="end">'
             f"{below.size} {labels[1]}</text>"
         )
-    parts += _horizontal_ticks(axis, foot)
+    parts += horizontal_ticks(axis, foot)
     unit = "image score (logarithmic)" if axis.logarithmic else "image score"
     parts.append(
         f'<text class="axis" x="{(left + width - right) / 2}" y="{foot + 40}" text-anchor="middle">{unit}</text>'
     )
     counts = f"{above.size} {labels[0]}" + (f", {below.size} {labels[1]}" if below.size else "")
-    return _svg(width, foot + 46, f"Histogram of image scores: {counts}; threshold {threshold:#.4g}", parts)
-
-
-def strip(good: ArrayLike, defective: ArrayLike, threshold: float, axis: Axis) -> str:
-    """Draw the same histogram the size of a table row; one `axis` for all rows shows how a condition moves the scores."""
-    half, height = 15, 32
-    edges = axis.edges(threshold)
-    shares = [_shares(_finite(values), edges) for values in (good, defective)]
-    parts = []
-    for share, sign, name in zip(shares, (-1, 1), ("good", "defective"), strict=True):
-        tallest = max(0.01, float(share.max()))
-        parts += _bars(share, edges, axis, height / 2, sign * half / tallest, name)
-    line = axis.at(threshold)
-    parts.append(f'<line class="rule" x1="{axis.start}" x2="{axis.stop}" y1="{height / 2}" y2="{height / 2}"/>')
-    parts.append(f'<line class="threshold" x1="{line:.1f}" x2="{line:.1f}" y1="0" y2="{height}"/>')
-    title = "Scores of good images (up) and defective images (down) beside the threshold"
-    return _svg(axis.start + axis.stop, height, title, parts)
+    return svg(width, foot + 46, f"Histogram of image scores: {counts}; threshold {threshold:#.4g}", parts)
 
 
 def roc(
@@ -211,35 +196,38 @@ def roc(
         "detection rate</text>"
     )
     title = "ROC curve" + ("" if auroc is None else f", area {auroc:.3f}")
-    return _svg(left + side + right, foot + 6, title, parts)
+    return svg(left + side + right, foot + 6, title, parts)
 
 
-def _finite(values: ArrayLike) -> NDArray[np.float64]:
+def finite(values: ArrayLike) -> NDArray[np.float64]:
+    """The values that can be drawn, float64 [N]."""
     array = np.asarray(values, np.float64).ravel()
     return array[np.isfinite(array)]
 
 
-def _shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+def shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of the values in each bin (edge, next edge]; float64 [bins], zeros where there are no values."""
     places = np.searchsorted(edges, values, side="left").clip(1, len(edges) - 1) - 1
     return np.bincount(places, minlength=len(edges) - 1) / max(values.size, 1)
 
 
-def _bars(
-    shares: NDArray[np.float64], edges: NDArray[np.float64], axis: Axis, base: float, scale: float, name: str
+def bars(
+    heights: NDArray[np.float64], edges: NDArray[np.float64], axis: Axis, base: float, scale: float, name: str
 ) -> list[str]:
-    bars = []
-    for share, start, stop in zip(shares, edges, edges[1:], strict=False):
+    """Bars from `base`, upwards where `scale` (units of the drawing for a share of 1) is negative."""
+    drawn = []
+    for share, start, stop in zip(heights, edges, edges[1:], strict=False):
         if share > 0:
             height = max(2.0, abs(scale) * float(share))  # one image among thousands is still seen
             left, right = axis.at(float(start)) + 0.5, axis.at(float(stop)) - 0.5
             y = base - height if scale < 0 else base
             size = f'width="{max(right - left, 0.5):.1f}" height="{height:.1f}"'
-            bars.append(f'<rect class="{name}" x="{left:.1f}" y="{y:.1f}" {size}/>')
-    return bars
+            drawn.append(f'<rect class="{name}" x="{left:.1f}" y="{y:.1f}" {size}/>')
+    return drawn
 
 
-def _horizontal_ticks(axis: Axis, y: float) -> list[str]:
+def horizontal_ticks(axis: Axis, y: float) -> list[str]:
+    """The line of an axis at height `y`, with its ticks and their values below."""
     parts = [f'<line class="rule" x1="{axis.start}" x2="{axis.stop}" y1="{y}" y2="{y}"/>']
     for tick in axis.ticks():
         x = axis.at(tick)
@@ -248,7 +236,7 @@ def _horizontal_ticks(axis: Axis, y: float) -> list[str]:
     return parts
 
 
-def _label(x: float, y: float, text: str, name: str, left: float, right: float) -> str:
+def label(x: float, y: float, text: str, name: str, left: float, right: float) -> str:
     """Text centred at `x`, unless it would leave the drawing."""
     reach = 3.6 * len(text)
     anchor = "start" if x - reach < left else "end" if x + reach > right else "middle"
@@ -261,7 +249,8 @@ def _round_down(share: float) -> float:
     return max(factor * power for factor in (1, 2, 5) if factor * power <= share * (1 + 1e-9))
 
 
-def _svg(width: float, height: float, title: str, parts: list[str]) -> str:
+def svg(width: float, height: float, title: str, parts: list[str]) -> str:
+    """The drawing, as wide as its place on the page; a screen reader says the title."""
     box = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
     head = f'<svg class="chart" role="img" xmlns="http://www.w3.org/2000/svg" {box}><title>{title}</title>'
     return head + "".join(parts) + "</svg>"

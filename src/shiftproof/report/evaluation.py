@@ -9,21 +9,28 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from shiftproof.metrics import roc_points
 from shiftproof.report import charts
 from shiftproof.report.page import Legend, Picture, model_card, write_page
+from shiftproof.report.robustness import SUMMARIES, ConditionScores, Promise, worst_condition
+from shiftproof.report.shift_section import Exhibit, shift_section
 
-__all__ = ["MOST_ROWS", "ConditionScores", "EvaluationReport", "Picture", "ScoredImage", "write_evaluation_report"]
+__all__ = [
+    "MOST_ROWS",
+    "ConditionScores",
+    "EvaluationReport",
+    "Exhibit",
+    "Picture",
+    "Promise",
+    "ScoredImage",
+    "write_evaluation_report",
+]
 
 MOST_ROWS = 1000
 """Lines of the table of scores; a browser would stumble over one for every image of a large set."""
 MOST_FAILURES = 20
 """Lines about images that could not be read."""
-
-SUMMARIES = ("mean_shift", "worst_shift")
-"""Keys of metrics.json that sum up conditions instead of being one."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +58,13 @@ class ScoredImage:
 
 
 @dataclass(frozen=True)
-class ConditionScores:
-    """All images under one condition, as numbers alone."""
-
-    defective: NDArray[np.bool_]  # [N], the truth, from the folder
-    scores: NDArray[np.float64]  # [N], image scores, unrounded
-
-
-@dataclass(frozen=True)
 class EvaluationReport:
     """All that the page shows. The first condition is the one that the head of the page speaks of."""
 
     title: str  # names model and data
     manifest: Mapping[str, Any]  # model.json
     calibration_sentence: str  # what the threshold promises, from `Calibration.sentence`
+    promise: Promise  # the same as a number, and which conditions refute it
     conditions: Mapping[str, Mapping[str, Any]]  # content of metrics.json
     scores: Mapping[str, ConditionScores]  # by condition; all images, which the charts are drawn of
     table: Sequence[ScoredImage]  # those that are listed, in this order: `MOST_ROWS` at most
@@ -73,6 +73,8 @@ class EvaluationReport:
     low: float  # colour scale of the heatmaps: drawn coolest
     high: float  # drawn hottest
     failures: Sequence[str] = ()  # a line for each image that could not be used
+    left_out: Sequence[str] = ()  # a line for each condition that lacks images, or all of them
+    exhibits: Sequence[Exhibit] = ()  # the same image under each shift
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,10 @@ class _Row:
     image: Mapping[str, float | None]
     pixel: Mapping[str, float | None]
     threshold: Mapping[str, float | None]
-    strip: Markup | None  # its score distribution
     summary: bool  # mean or worst of others
+    named: Mapping[
+        str, Mapping[str, str | None]
+    ]  # by group and key: the condition whose number this is, if it is one's
 
 
 def write_evaluation_report(path: Path, report: EvaluationReport) -> None:
@@ -109,6 +113,8 @@ def write_evaluation_report(path: Path, report: EvaluationReport) -> None:
         tally=_tally(head, threshold),
         rows=rows,
         shifted=[row for row in rows if not row.summary and row.name != first.name],
+        under_shifts=shift_section(report.conditions, report.scores, report.promise, threshold),
+        lost=_lost(report),
         has_pixels=any(value is not None for row in rows for value in row.pixel.values()),
         histogram=_histogram(head, threshold),
         roc=_roc(head, first),
@@ -121,7 +127,7 @@ def write_evaluation_report(path: Path, report: EvaluationReport) -> None:
     )
 
 
-_NO_SCORES = ConditionScores(np.zeros(0, bool), np.zeros(0))
+_NO_SCORES = ConditionScores(np.zeros(0, bool), np.zeros(0), np.zeros(0, np.int64))
 
 
 def _tally(held: ConditionScores, threshold: float | None) -> dict[str, int]:
@@ -136,14 +142,10 @@ def _tally(held: ConditionScores, threshold: float | None) -> dict[str, int]:
     }
 
 
-def _split(held: ConditionScores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return held.scores[~held.defective], held.scores[held.defective]
-
-
 def _histogram(held: ConditionScores, threshold: float | None) -> Markup | None:
     if threshold is None or not held.scores.size:
         return None
-    return Markup(charts.histogram(*_split(held), threshold))  # noqa: S704 (numbers and fixed words only)
+    return Markup(charts.histogram(*held.split(), threshold))  # noqa: S704 (numbers and fixed words only)
 
 
 def _roc(held: ConditionScores, row: _Row) -> Markup | None:
@@ -157,17 +159,19 @@ def _roc(held: ConditionScores, row: _Row) -> Markup | None:
 
 
 def _rows(report: EvaluationReport) -> list[_Row]:
-    """Lines of the table; all score strips share one axis, so that a condition that moves the scores is seen to."""
-    thresholds = [(metrics.get("threshold") or {}).get("value") for metrics in report.conditions.values()]
-    known = [value for value in thresholds if value is not None]
-    scores = np.concatenate([known, *(held.scores for held in report.scores.values())])
-    axis = charts.score_axis(scores, known[0], 2, 178) if known and scores.size > len(known) else None
+    """Lines of the table; that of the worst names the condition of each number, which need not be the same."""
     rows = []
-    for (name, metrics), threshold in zip(report.conditions.items(), thresholds, strict=True):
-        held = report.scores.get(name, _NO_SCORES)
-        strip = None
-        if axis and held.scores.size and threshold is not None:
-            strip = Markup(charts.strip(*_split(held), threshold, axis))  # noqa: S704 (numbers and fixed words only)
+    for name, metrics in report.conditions.items():
         image, pixel, rates = (metrics.get(key) or {} for key in ("image", "pixel", "threshold"))
-        rows.append(_Row(name, image, pixel, rates, strip, name in SUMMARIES))
+        named = {
+            group: {key: worst_condition(report.conditions, group, key) for key in metrics.get(group) or {}}
+            for group in ("image", "pixel", "threshold")
+        }
+        rows.append(_Row(name, image, pixel, rates, name in SUMMARIES, named if name == "worst_shift" else {}))
     return rows
+
+
+def _lost(report: EvaluationReport) -> list[tuple[str, int]]:
+    """The conditions that have moved defects out of the frame, and how many."""
+    counts = {name: (metrics.get("images") or {}).get("lost_defects", 0) for name, metrics in report.conditions.items()}
+    return [(name, count) for name, count in counts.items() if count]

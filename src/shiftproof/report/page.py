@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,7 +19,7 @@ from shiftproof.artefact.model_folder import write_text_atomic
 from shiftproof.report.heatmap import PALETTE
 
 DASH = "–"
-_THUMBNAIL = 420  # longest side of an embedded image in pixels: well above what a column shows: sharp on dense screens
+THUMBNAIL = 420  # longest side of an embedded image in pixels: well above what a column shows: sharp on dense screens
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,15 @@ def score(value: float | str | None) -> str:
     return DASH if value is None or value == "" else f"{float(value):#.4g}".rstrip(".")
 
 
+def breakable(name: str | None) -> Markup:
+    """The name of a condition, escaped, that may be wrapped where its words meet; nothing for None.
+
+    >>> print(breakable("gaussian_noise-3"))
+    gaussian_<wbr>noise-3
+    """
+    return Markup("_<wbr>").join((name or "").split("_"))
+
+
 def duration(seconds: float | None) -> str:
     """A time as a person says it.
 
@@ -96,17 +106,18 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def thumbnail(image: NDArray[np.uint8], longest: int = THUMBNAIL) -> NDArray[np.uint8]:
     """An image as large as a page shows it, and no larger: its longer side at most 420 pixels, never enlarged.
 
     Args:
         image: uint8 [H, W, 3], RGB.
+        longest: another limit for the longer side, in pixels.
 
     Returns:
         uint8 [h, w, 3], which shares no memory with the image; the same pixels where the image is small enough.
     """
     picture = Image.fromarray(image)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return np.array(picture)
 
 
@@ -114,7 +125,8 @@ def data_uri(image: NDArray[np.uint8]) -> str:
     """The `thumbnail` of an image uint8 [H, W, 3] as text inside the page: JPEG."""
     picture = Image.fromarray(thumbnail(image))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)  # full colour resolution: outlines stay thin
+    # Full colour resolution: outlines stay thin. Not `optimize`, for which Pillow's buffer is too small where all is noise.
+    picture.save(buffer, "JPEG", quality=88, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -162,5 +174,11 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "score": score, "data_uri": data_uri}
+    environment.filters |= {
+        "number": number,
+        "percent": percent,
+        "score": score,
+        "data_uri": data_uri,
+        "breakable": breakable,
+    }
     return environment

@@ -13,12 +13,14 @@ from shiftproof.report.evaluation import (
     MOST_FAILURES,
     ConditionScores,
     EvaluationReport,
+    Exhibit,
     Picture,
+    Promise,
     ScoredImage,
     write_evaluation_report,
 )
 
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 NOTHING = dict.fromkeys(("auroc", "ap", "f1_max", "aupro_30", "aupro_05"))
 
 
@@ -70,7 +72,9 @@ def scores_of(items: list[ScoredImage]) -> dict[str, ConditionScores]:
     names = dict.fromkeys(item.condition for item in items)
     held = {name: [item for item in items if item.condition == name] for name in names}
     return {
-        name: ConditionScores(np.array([i.defective for i in images]), np.array([i.score for i in images]))
+        name: ConditionScores(
+            np.array([i.defective for i in images]), np.array([i.score for i in images]), np.arange(len(images))
+        )
         for name, images in held.items()
     }
 
@@ -95,6 +99,7 @@ def report() -> EvaluationReport:
         title="rdpp on screw",
         manifest={"method": "rdpp", "shiftproof": "0.1.0", "config": {"image_size": [256, 320], "seed": 7}},
         calibration_sentence="60 held-out good images: at 95 % confidence at most 4.9 % false alarms",
+        promise=Promise(0.05, 0.95),
         conditions={"clean": metrics(auroc=0.91666)},
         scores=scores_of(scores),
         table=scores,
@@ -168,7 +173,110 @@ def test_shifts_stand_beside_the_first_condition(tmp_path: Path, report: Evaluat
     assert "mean of shifts – – 0.800 – –" in words
     assert "Of 3 defective images" in words  # the head counts the first condition alone
     assert "14 scores, mistakes first, then the highest" in words
-    assert page.tags.count("svg") == 2 + 2  # histogram, ROC, and a strip for each condition that is one
+    # Histogram and ROC; four marks of the key, a panel; head, foot and a row of scores for each condition that is one.
+    assert page.tags.count("svg") == 2 + 4 + 1 + 2 + 2
+
+
+@pytest.fixture
+def under_shifts(report: EvaluationReport) -> EvaluationReport:
+    """Twenty images of each kind under clean, jpeg at two severities, rotation, and scale."""
+    defective = np.arange(40) < 20
+    clean = np.where(defective, 0.7, 0.3) + np.tile(np.linspace(-0.1, 0.25, 20), 2)
+    moves = {"clean": 0.0, "jpeg-1": 0.0, "jpeg-4": 0.3, "rotation-3": -0.5, "scale-3": 0.0}
+    scores = {name: ConditionScores(defective, clean + move, np.arange(40)) for name, move in moves.items()}
+    conditions = {}
+    for name, held in scores.items():
+        rates = {"value": 0.5, "false_alarm_rate": float((held.scores[20:] > 0.5).mean())}
+        rates["detection_rate"] = float((held.scores[:20] > 0.5).mean())
+        images = {"good": 20, "defective": 20, "lost_defects": 2 * (name == "rotation-3")}
+        conditions[name] = metrics(auroc=0.9) | {"threshold": rates, "images": images}
+    conditions["worst_shift"] = metrics(auroc=0.9)
+    promise = Promise(0.1, 0.95, frozenset({"jpeg-4"}))
+    return replace(report, conditions=conditions, scores=scores, promise=promise)
+
+
+def test_the_page_says_which_shifts_break_the_promise_and_which_blind(tmp_path, under_shifts) -> None:
+    write_evaluation_report(tmp_path / "report.html", under_shifts)
+    words = text(read(tmp_path / "report.html"))
+    assert "Promise broken 1 of 3 shifts: at most 10.0 % false alarms" in words
+    broken = "at most 10.0 % false alarms breaks under 1 of 3 shifts : jpeg from severity 4 (up to 95.0 %)."
+    assert broken in words
+    assert "explains with 20 good images: scale (15.0 %)." in words  # above, and not refuted
+    assert "Blinded by 1 of 3 : under rotation less than half" in words
+    assert "jpeg breaks the promise" in words
+    assert "rotation blinds" in words
+    assert "False alarms, worst 95.0 % jpeg-4" in words
+    assert "Detection, worst 0.0 % rotation-3" in words
+    assert "worst of shifts" in words
+    assert "count as defective all the same: 2 under rotation-3." in words
+    assert "Suspicious" not in words
+    assert "Clean images break it" not in words
+
+
+def test_no_shift_that_breaks_the_promise_is_said_so_and_clean_that_does_too(tmp_path, under_shifts) -> None:
+    write_evaluation_report(
+        tmp_path / "report.html", replace(under_shifts, promise=Promise(0.1, 0.95, frozenset({"clean"})))
+    )
+    words = text(read(tmp_path / "report.html"))
+    assert "No shift of 3 breaks the promise of at most 10.0 % false alarms. Clean images break it already." in words
+    assert "breaks the promise Across" not in words
+
+
+def test_an_auroc_that_rises_is_remarked_on(tmp_path, under_shifts) -> None:
+    scores = dict(under_shifts.scores)
+    mixed = np.random.default_rng(0).permutation(scores["clean"].scores)
+    scores["clean"] = replace(scores["clean"], scores=mixed)
+    write_evaluation_report(tmp_path / "report.html", replace(under_shifts, scores=scores))
+    words = text(read(tmp_path / "report.html"))
+    assert re.search(r"Suspicious: under jpeg-1 the image AUROC rises from 0\.\d{3} to 1\.000", words)
+
+
+def test_the_worst_of_each_number_names_its_condition(tmp_path, under_shifts) -> None:
+    conditions = {name: dict(entry) for name, entry in under_shifts.conditions.items()}
+    conditions["scale-3"]["image"] = NOTHING | {"auroc": 0.6, "ap": 0.9, "f1_max": 0.9}
+    for name in ("jpeg-1", "jpeg-4", "rotation-3"):
+        conditions[name]["image"] = NOTHING | {"auroc": 0.8, "ap": 0.7 + 0.1 * (name != "jpeg-1"), "f1_max": None}
+    conditions["worst_shift"]["image"] = NOTHING | {"auroc": 0.6, "ap": 0.7}
+    write_evaluation_report(tmp_path / "report.html", replace(under_shifts, conditions=conditions))
+    assert "0.600 scale-3 0.700 jpeg-1 – Metrics lie" in text(read(tmp_path / "report.html"))
+
+
+def test_the_same_image_stands_under_each_shift_with_its_verdict(tmp_path, under_shifts) -> None:
+    names = ("clean", "gaussian_noise-3")
+    noise = np.random.default_rng(0).integers(0, 256, (360, 360, 3), dtype=np.uint8)  # hardest to compress
+    exhibits = [
+        Exhibit(
+            "d.png",
+            "scratch",
+            True,
+            {n: replace(picture("d.png", s), overlay=noise) for n, s in zip(names, (0.9, 0.4), strict=True)},
+        ),
+        Exhibit("g.png", "good", False, {n: picture("g.png", s) for n, s in zip(names, (0.2, 0.6), strict=True)}),
+    ]
+    shown = replace(under_shifts, exhibits=exhibits, misses=[], false_alarms=[])
+    write_evaluation_report(tmp_path / "report.html", shown)
+    page = read(tmp_path / "report.html")
+    words = text(page)
+    assert "A defect d.png scratch; the median of all defective images by score, clean" in words
+    assert "clean 0.9000 · defective gaussian_ noise-3 0.4000 · miss" in words
+    assert "clean 0.2000 · good gaussian_ noise-3 0.6000 · false alarm" in words
+    assert len(page.addresses) == 8
+    assert "outline" not in words  # none of them is annotated
+    outlined = replace(exhibits[0], pictures={"clean": picture("d.png", 0.9, 0.1)})
+    write_evaluation_report(tmp_path / "report.html", replace(shown, exhibits=[outlined]))
+    assert "outline" in text(read(tmp_path / "report.html"))
+
+
+def test_conditions_that_were_left_out_are_said(tmp_path, under_shifts) -> None:
+    lines = ["colour_temperature-3 was left out: the images are gray"]
+    write_evaluation_report(tmp_path / "report.html", replace(under_shifts, left_out=lines))
+    assert f"{lines[0]}." in text(read(tmp_path / "report.html"))
+
+
+def test_a_clean_evaluation_has_no_word_of_shifts(tmp_path, report) -> None:
+    write_evaluation_report(tmp_path / "report.html", report)
+    words = text(read(tmp_path / "report.html"))
+    assert "shift" not in words.replace("shiftproof", "")
 
 
 def test_a_table_that_is_cut_says_where_the_rest_is_and_the_counts_are_of_all(tmp_path, report) -> None:
