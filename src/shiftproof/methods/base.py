@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from shiftproof.errors import ModelError, UsageError, unknown
 from shiftproof.methods.losses import DISTILLATIONS
 from shiftproof.networks.anomaly_map import GaussianSmoothing, OwnBackground, median_of_maps, sum_of_distances
-from shiftproof.networks.matching import FeatureMatching, NoiseMatching, ToneMatching
+from shiftproof.networks.matching import FeatureMatching, SpectrumMatching, ToneMatching
 from shiftproof.networks.student import STUDENTS
 from shiftproof.networks.teacher import Teacher
 from shiftproof.synthesis.augmix import augmix
@@ -110,7 +110,7 @@ class Method(Phase):
         self.smoothing = GaussianSmoothing(config.smoothing_sigma)
         self.background = OwnBackground() if config.background == "learned" else None
         pixels, features = (config.matching in (kind, "both") for kind in ("pixels", "features"))
-        self.pixel_matching = nn.Sequential(ToneMatching(), NoiseMatching()) if pixels else None
+        self.pixel_matching = nn.Sequential(ToneMatching(), SpectrumMatching()) if pixels else None
         matched = teacher.info.channels[:2] if features else ()
         self.feature_matching = nn.ModuleList(FeatureMatching(c, config.matching_weight) for c in matched)
         self.matches = config.matching != "none"
@@ -186,9 +186,9 @@ class Method(Phase):
         ]
         self.eval()
         if self.pixel_matching is not None:
-            tone, noise = self.pixel_matching
-            tone.learn(batches)
-            noise.learn(tone(images) for images in batches)
+            tones, spectrum = self.pixel_matching
+            tones.learn(batches)
+            spectrum.learn(tones(images) for images in batches)
         matched = self.pixel_matching or nn.Identity()
         for stage, matching in enumerate(self.feature_matching):
             before = list(self.feature_matching)[:stage]

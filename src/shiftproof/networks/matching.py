@@ -4,7 +4,8 @@ Three things that a camera, a lamp or a lens changes everywhere at once, each me
 what the good training images showed, and put right only as far as it lies outside of that:
 
 - the **tones** of each channel (light, contrast, colour of the lamp): an affine map brings the 5 % and 95 % quantiles back;
-- the **noise** in each frequency band: what exceeds the training images' level is shrunk away;
+- the **spectrum**, band by band (noise, blur): noise beyond the training images' is shrunk away, edges duller than
+  theirs are sharpened;
 - the **features** after the teacher's first two stages: exact feature distribution matching (EFDM; Zhang et al., CVPR
   2022), as ATTA does it in ADShift (ICCV 2023) and GNL (VAND 2024), but towards the mean quantile functions of many
   training images instead of one picked by hand, and for batches of any size.
@@ -27,6 +28,7 @@ GAIN = 16.0  # tones are stretched by this much at most: what is darker holds to
 BAND = 8  # side of the cosine transform's windows, in pixels
 STEP = 4  # from one window to the next
 SHRINK = 3.0  # coefficients below this many standard deviations of the noise are noise
+SHARPEN = 2.0  # a band is amplified by this much at most
 LEVELS = 513  # points at which a channel's quantile function is kept
 
 
@@ -56,37 +58,54 @@ class ToneMatching(nn.Module):
         return (images - levels[..., 0, None, None]) * gain[..., None, None] + wanted[..., 0, None, None]
 
 
-class NoiseMatching(nn.Module):
-    """Shrink away the noise that exceeds the training images'.
+class SpectrumMatching(nn.Module):
+    """Shrink away the noise, and make up for the blur, that exceed the training images'.
 
-    A window's cosine coefficients are small but for a few; noise adds its variance to all of them. Its level in each of
-    the 64 bands is measured on the image itself (median of absolute values, which edges and defects do not move). What
-    exceeds the 95 % quantile of the training images is noise that is new, and coefficients below three of its standard
-    deviations are set to zero (sliding-window DCT denoising; Yu & Sapiro, IPOL 2011, with a level for each band). An
-    image that is as quiet as the training images passes unchanged up to rounding.
+    Overlapping windows of the image are taken apart into 64 bands by a cosine transform. Noise adds its variance to all
+    coefficients of a band, blur lowers the large ones, at edges. So two numbers for each band are measured on the image
+    itself and compared with the training images':
+
+    - the median absolute coefficient, which edges and defects do not move. What exceeds the training images' 95 %
+      quantile is noise that is new: coefficients below three of its standard deviations are set to zero (sliding-window
+      DCT denoising; Yu & Sapiro, IPOL 2011; with a level for each band, as resizing colours the noise).
+    - the 97 % quantile of absolute coefficients, which says how sharp the edges are. What it lacks to the training
+      images' 10 % quantile is a gain, up to :data:`SHARPEN`: more would amplify what the blur has destroyed.
+
+    An image as quiet and as sharp as the training images passes unchanged up to rounding.
     """
 
-    scales: Tensor
+    noise: Tensor
+    edges: Tensor
     basis: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("scales", torch.zeros(3, BAND * BAND))
+        self.register_buffer("noise", torch.zeros(3, BAND * BAND))
+        self.register_buffer("edges", torch.zeros(3, BAND * BAND))
         self.register_buffer("basis", _cosine_basis(BAND), persistent=False)
 
     def learn(self, batches: Iterable[Tensor]) -> None:
-        """Take the training images' level in each band: the 95 % quantile over images [B, 3, H, W] in [0, 1]."""
-        scales = torch.cat([self._scales(self._analyse(images), len(images)) for images in batches])
-        self.scales = scales.quantile(0.95, dim=0)
+        """Take both numbers of each band from training images [B, 3, H, W] in [0, 1]."""
+        noise, edges = [], []
+        for images in batches:
+            windows = self._analyse(images)
+            noise.append(self._noise(windows, len(images)))
+            edges.append(self._edges(windows, len(images)))
+        self.noise = torch.cat(noise).quantile(0.95, dim=0)
+        self.edges = torch.cat(edges).quantile(0.1, dim=0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Match images [B, 3, H, W]; H and W multiples of 4, above 8."""
         count, channels, height, width = images.shape
         windows = self._analyse(images)
-        excess = self._scales(windows, count).square() - self.scales.square()
-        # The first band is the window's mean, which says nothing of noise; the bands around it share its level.
-        limits = SHRINK * excess.clamp_min(0).sqrt() * (torch.arange(BAND * BAND, device=images.device) > 0)
-        kept = windows * (windows.abs() > limits.reshape(count * channels, -1, 1, 1))
+        # The first band is the window's mean, which says nothing of noise or blur.
+        varying = torch.arange(BAND * BAND, device=images.device) > 0
+        excess = self._noise(windows, count).square() - self.noise.square()
+        limits = SHRINK * excess.clamp_min(0).sqrt() * varying
+        gains = (self.edges / self._edges(windows, count).clamp_min(1e-6)).clamp(1, SHARPEN)
+        gains = torch.where(varying, gains, torch.ones_like(gains))
+        limits, gains = (each.reshape(count * channels, -1, 1, 1) for each in (limits, gains))
+        kept = windows * (windows.abs() > limits) * gains
         # Windows overlap (BAND / STEP) squared times; the margin around the image has fewer and is cut off.
         sums = F.conv_transpose2d(kept, self.basis, stride=STEP)[..., BAND : BAND + height, BAND : BAND + width]
         return (sums * (STEP / BAND) ** 2).reshape(images.shape)
@@ -97,11 +116,18 @@ class NoiseMatching(nn.Module):
         return F.conv2d(margins.flatten(0, 1).unsqueeze(1), self.basis, stride=STEP)
 
     @staticmethod
-    def _scales(windows: Tensor, count: int) -> Tensor:
-        """Standard deviation in each band, [B, 3, 64], from every fourth window."""
+    def _noise(windows: Tensor, count: int) -> Tensor:
+        """Standard deviation in each band, [B, 3, 64], from every fourth row and column of windows."""
         values = windows[..., ::4, ::4].abs().flatten(2)
         smallest = values.topk((values.shape[2] + 1) // 2, dim=2, largest=False, sorted=True).values
         return smallest[..., -1].reshape(count, -1, BAND * BAND) / 0.6745
+
+    @staticmethod
+    def _edges(windows: Tensor, count: int) -> Tensor:
+        """97 % quantile in each band, [B, 3, 64], from every second row and column of windows."""
+        values = windows[..., ::2, ::2].abs().flatten(2)
+        largest = values.topk(max(1, round(0.03 * values.shape[2])), dim=2, sorted=True).values
+        return largest[..., -1].reshape(count, -1, BAND * BAND)
 
 
 class FeatureMatching(nn.Module):
@@ -131,7 +157,7 @@ class FeatureMatching(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Match a stage [B, C, H, W]: the k-th smallest value of a channel moves towards the k-th smallest expected."""
         values = features.flatten(2)
-        order = values.argsort(dim=2)
+        order = values.argsort(dim=2, stable=True)  # equal values by their place, as every exported graph does
         expected = F.interpolate(self.quantiles[None], size=values.shape[2], mode="linear", align_corners=True)
         matched = torch.zeros_like(values).scatter(2, order, expected.to(values.dtype).expand_as(values))
         return torch.lerp(values, matched, self.weight).reshape(features.shape)
