@@ -13,6 +13,7 @@ from shiftproof.cli.deploy import bench, export
 from shiftproof.errors import UsageError
 from shiftproof.report.page import duration, number, percent
 
+Matching = Annotated[bool | None, Parameter(negative="--no-matching")]
 FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
 
 
@@ -44,7 +45,7 @@ def train(
     ssot: str | None = None,
     views: str | None = None,
     textures: Path | None = None,
-    segmentation: bool | None = None,
+    segmentation: Annotated[bool | None, Parameter(negative="--no-segmentation")] = None,
     matching: str | None = None,
     no_matching: Annotated[bool, Parameter(negative=())] = False,
     matching_weight: float | None = None,
@@ -116,7 +117,6 @@ def train(
 
     if no_matching and matching not in (None, "none"):
         raise UsageError(f"--no-matching and --matching {matching} contradict each other: give one of them")
-
     if epochs is not None and steps is not None:
         raise UsageError("--epochs and --steps both say how long to train: give one of them")
     listener, bar = _listener()
@@ -177,7 +177,7 @@ def evaluate(
     shifts: str = "clean",
     layout: str = "auto",
     seed: int = 0,
-    matching: bool | None = None,
+    matching: Matching = None,
     backend: str = "auto",
 ) -> int:
     """Score a labelled test set at the frozen threshold; writes metrics.json, scores.csv and report.html.
@@ -223,7 +223,7 @@ def evaluate(
     return _failed(found.failures)
 
 
-def predict(model: Path, /, *images: Path, out: Path, matching: bool | None = None, backend: str = "auto") -> int:
+def predict(model: Path, /, *images: Path, out: Path, matching: Matching = None, backend: str = "auto") -> int:
     """Inspect images; writes predictions.csv, heatmaps/, masks/ and report.html.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Losses of reverse distillation and of RD++, as pure functions of feature maps.
+"""Losses of reverse distillation, of RD++ and of GNL, as pure functions of feature maps.
 
 All of them are computed in float32, whatever precision the networks run in.
 """
@@ -19,6 +19,7 @@ from shiftproof.errors import unknown
 
 DISTILLATIONS = ("hard", "position", "flattened")
 SSOT = ("pairwise", "published", "off")
+LEAST_UNIT = 0.05  # of a channel in the structure loss, over the mean of all channels' units
 EPSILON = 1e-16  # under a product of two squared norms: a map of zeros has distance 1 and a finite gradient
 
 
@@ -60,7 +61,8 @@ def structure_loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
     After structural teacher-student learning (arXiv 2402.17091) and GNL (VAND 2.0, 2024), whose code averages over
     positions what sums to one over positions, and takes exponentials that overflow; here it is a log-softmax and a sum.
     Each channel is taken in units of its teacher's standard deviation over the batch, so that a channel of large values
-    does not reduce to its peak, nor one of small values to a flat map.
+    does not reduce to its peak, nor one of small values to a flat map. A channel that is all but constant counts by a
+    twentieth of the mean of these units: in its own, whatever the student makes of it would be beyond measure.
 
     Args:
         teacher: stages [B, C_k, H_k, W_k].
@@ -72,7 +74,8 @@ def structure_loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
     terms = []
     for expected, found in zip(teacher, student, strict=True):
         expected, found = expected.float().flatten(2), found.float().flatten(2)
-        unit = expected.std(dim=(0, 2), correction=0, keepdim=True).clamp_min(1e-6)
+        unit = expected.std(dim=(0, 2), correction=0, keepdim=True)
+        unit = unit.maximum(LEAST_UNIT * unit.mean()).clamp_min(1e-6)
         wanted, given = (expected / unit).log_softmax(dim=2), (found / unit).log_softmax(dim=2)
         terms.append((wanted.exp() * (wanted - given)).sum(dim=2).mean())
     return _sum(terms)

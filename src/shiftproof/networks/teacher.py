@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -119,16 +120,22 @@ class Teacher(nn.Module):
 
     @contextmanager
     def _adapted(self, adapt: Sequence[Callable[[Tensor], Tensor]]) -> Iterator[None]:
-        """While this lasts, the stages' last modules give adapted features."""
+        """While this lasts, the stages' modules give adapted features, to this thread alone."""
+        own = threading.get_ident()
 
-        def hook(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-            if self.channels_last_output:
-                return lambda module, inputs, output: function(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            return lambda module, inputs, output: function(output)
+        def hook(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor | None]:
+            def adapted(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+                if threading.get_ident() != own:
+                    return None  # as it is
+                if self.channels_last_output:
+                    return function(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+                return function(output)
+
+            return adapted
 
         handles = [
             self.pyramid.get_submodule(name).register_forward_hook(hook(function))
-            for name, function in zip(_stage_modules(self.info.name), adapt, strict=False)
+            for name, function in zip(stage_modules(self.info.name), adapt, strict=False)
         ]
         try:
             yield
@@ -358,21 +365,48 @@ def _build_pyramid(name: str, pretrained: bool = False) -> Any:
 
 
 @cache
-def _stage_modules(name: str) -> tuple[str, ...]:
-    """The modules whose outputs are the three stages, found out by running a tiny image through random weights."""
-    pyramid = _build_pyramid(name).eval()
-    outputs: dict[int, str] = {}
-    kept = []  # an output that is gone would lend its identity to another
+def stage_modules(name: str) -> tuple[str, ...]:
+    """The modules of a teacher's pyramid whose outputs are its stages: what they return, the next stage reads.
 
-    def note(path: str, output: Any) -> None:
-        kept.append(output)
-        outputs.setdefault(id(output), path)  # the innermost module is the first to return it
+    Found out by running shapes through it. A stage's very tensor is returned by several modules: by a block's last layer,
+    before the block adds its shortcut in place; by the block; by what holds the block; perhaps by an identity in the
+    next stage, for that one's shortcut alone. It is the last of them that lies in no module that was given it.
 
-    for path, module in pyramid.named_modules():
-        module.register_forward_hook(lambda module, inputs, output, path=path: note(path, output))
-    with torch.no_grad():
+    Raises:
+        UsageError: a stage that no module returns.
+    """
+    given: dict[int, set[str]] = {}
+    returned: dict[int, list[str]] = {}
+    kept = []  # a tensor that is gone would lend its identity to another
+
+    def watch(path: str, module: nn.Module) -> None:
+        def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            for value in inputs:
+                given.setdefault(id(value), set()).add(path)
+
+        def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            kept.append((inputs, output))
+            returned.setdefault(id(output), []).append(path)
+
+        module.register_forward_pre_hook(before)
+        module.register_forward_hook(after)
+
+    with torch.device("meta"), torch.no_grad():
+        pyramid = _build_pyramid(name).eval()
+        for path, module in pyramid.named_modules():
+            watch(path, module)
         stages = pyramid(torch.zeros(1, 3, 64, 64))
-    return tuple(outputs[id(stage)] for stage in stages)
+    found = []
+    for stage in stages:
+        readers = tuple(f"{path}." for path in given.get(id(stage), ()))
+        outside = [path for path in returned.get(id(stage), ()) if not path.startswith(readers)]
+        if not outside:
+            raise UsageError(
+                f"the stages of backbone {name} cannot be adapted, which matching of features needs: match pixels "
+                f"alone, or choose another, e.g. {DEFAULT_BACKBONE} or resnet18.tv_in1k"
+            )
+        found.append(outside[-1])
+    return tuple(found)
 
 
 def teacher_manifest(teacher: Teacher, source: str) -> dict[str, Any]:
