@@ -17,7 +17,7 @@ from shiftproof.methods.losses import DISTILLATIONS
 from shiftproof.networks.anomaly_map import GaussianSmoothing, OwnBackground, median_of_maps, sum_of_distances
 from shiftproof.networks.matching import FeatureMatching, SpectrumMatching, ToneMatching
 from shiftproof.networks.student import STUDENTS
-from shiftproof.networks.teacher import Teacher
+from shiftproof.networks.teacher import Teacher, stage_modules
 from shiftproof.synthesis.augmix import augmix
 
 Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] a stage, fine to coarse
@@ -112,6 +112,8 @@ class Method(Phase):
         pixels, features = (config.matching in (kind, "both") for kind in ("pixels", "features"))
         self.pixel_matching = nn.Sequential(ToneMatching(), SpectrumMatching()) if pixels else None
         matched = teacher.info.channels[:2] if features else ()
+        if features:
+            stage_modules(teacher.info.name)  # a teacher that cannot be adapted shows now, not after the training
         self.feature_matching = nn.ModuleList(FeatureMatching(c, config.matching_weight) for c in matched)
         self.matches = config.matching != "none"
 
@@ -187,10 +189,12 @@ class Method(Phase):
         self.eval()
         if self.pixel_matching is not None:
             tones, spectrum = self.pixel_matching
+            assert isinstance(tones, ToneMatching) and isinstance(spectrum, SpectrumMatching)
             tones.learn(batches)
             spectrum.learn(tones(images) for images in batches)
         matched = self.pixel_matching or nn.Identity()
         for stage, matching in enumerate(self.feature_matching):
+            assert isinstance(matching, FeatureMatching)
             before = list(self.feature_matching)[:stage]
             matching.learn(self.teacher(matched(images), before)[stage] for images in batches)
         if self.background is not None:
