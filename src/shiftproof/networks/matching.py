@@ -102,7 +102,7 @@ class SpectrumMatching(nn.Module):
         varying = torch.arange(BAND * BAND, device=images.device) > 0
         excess = self._noise(windows, count).square() - self.noise.square()
         limits = SHRINK * excess.clamp_min(0).sqrt() * varying
-        gains = (self.edges / self._edges(windows, count).clamp_min(1e-6)).clamp(1, SHARPEN)
+        gains = (self.edges / self._edges(windows, count).clamp_min(1e-6)).clamp(1.0, SHARPEN)
         gains = torch.where(varying, gains, torch.ones_like(gains))
         limits, gains = (each.reshape(count * channels, -1, 1, 1) for each in (limits, gains))
         kept = windows * (windows.abs() > limits) * gains
