@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from shiftproof.methods.gnl import Gnl, GnlConfig
 from shiftproof.methods.rdpp import Rdpp, RdppConfig
@@ -20,5 +21,5 @@ class Fusion(Gnl, Rdpp):
     images of RD++'s losses, and RD++'s distillation gets GNL's structure term.
     """
 
-    Config = FusionConfig
+    Config: ClassVar[type[FusionConfig]] = FusionConfig
     config: FusionConfig

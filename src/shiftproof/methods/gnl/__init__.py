@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class GnlConfig(MethodConfig):
 class Gnl(Rd):
     """RD on images and AugMix views of them, with a structure loss, and a segmentation head trained afterwards."""
 
-    Config = GnlConfig
+    Config: ClassVar[type[GnlConfig]] = GnlConfig
     config: GnlConfig
 
     def __init__(self, teacher: Teacher, config: GnlConfig):

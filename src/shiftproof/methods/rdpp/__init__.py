@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class RdppConfig(MethodConfig):
 class Rdpp(Rd):
     """RD with a projection between teacher and student, trained on a normal and a pseudo-anomalous view."""
 
-    Config = RdppConfig
+    Config: ClassVar[type[RdppConfig]] = RdppConfig
     config: RdppConfig
 
     def __init__(self, teacher: Teacher, config: RdppConfig):
