@@ -85,7 +85,6 @@ class ShiftSection:
     rows: Sequence[ScoreRow]
     row_head: Markup
     row_foot: Markup
-    several_severities: bool  # of one shift at least
 
     @property
     def families(self) -> list[Family]:
@@ -150,7 +149,6 @@ def shift_section(
         ],
         row_head=_drawn(shift_charts.score_row_head(threshold, axis)),
         row_foot=_drawn(shift_charts.score_row_foot(axis)),
-        several_severities=any(len(family.shifted) > 1 for family in found),
     )
 
 
