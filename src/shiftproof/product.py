@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,25 @@ from shiftproof.calibration import Calibration, split_held_out
 from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
 from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_MATCHING, Detector, load
 from shiftproof.errors import DataError, ModelError, UsageError, unknown
-from shiftproof.methods import Inspector, exact_inference, method_class
+from shiftproof.methods import Inspector, Method, exact_inference, method_class
 from shiftproof.methods.gnl import Gnl
 from shiftproof.networks.teacher import DEFAULT_BACKBONE, load_teacher, teacher_manifest
 from shiftproof.synthesis.textures import load_textures
-from shiftproof.training import Progress, TrainConfig, fit, fit_size, format_size, load_checkpoint, parse_size
+from shiftproof.training import Progress, Record, TrainConfig, fit, fit_size, format_size, load_checkpoint, parse_size
+from shiftproof.training.config import steps_per_epoch
 
-DEFAULT_METHOD = "rdpp"
+DEFAULT_METHOD = "rd"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A training between two steps."""
+
+    step: int  # steps done
+    steps: int  # in all
+    begin: int  # of its last part, in steps; up to there something is untrained that inference needs
+    epoch: int  # steps of a pass over the images
+    write: Callable[[Path], None]  # writes the model that it is now to a folder; the training does not notice
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,7 @@ class Listener:
     say: Callable[[str], None] = lambda line: None  # a fact worth a line
     warn: Callable[[str], None] = lambda line: None  # something that was left out or went wrong
     progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None
+    snapshot: Callable[[Snapshot], None] = lambda snapshot: None  # after each step of a training in one process
 
 
 def train(
@@ -118,35 +134,66 @@ def train(
             "teacher": teacher_facts["sha256"],
             "data": good.fingerprint,
         }
-        record = fit(network, good.pixels, config, folder=checkpoints, about=about, progress=_progress(listener))
-        with exact_inference():
-            network.learn(good.pixels, np.random.default_rng([config.seed, 2]))
-            network.learn_scale(held_out.pixels)
-        inspector = Inspector(network)
-        calibrations = {CALIBRATION: calibrate(inspector, held_out.pixels, false_alarm_rate)}
-        if network.matches:
-            network.use_matching(False)
-            calibrations[CALIBRATION_WITHOUT_MATCHING] = calibrate(inspector, held_out.pixels, false_alarm_rate)
-        manifest = {
-            "method": method,
-            "config": {**settings, "method": options},
-            "teacher": teacher_facts,
-            "preprocessing": {"input": "uint8 RGB", "resize": "bilinear, antialiased", "normalisation": "in the graph"},
-            **{key: calibration.to_json() for key, calibration in calibrations.items()},
-            "data": {
-                "name": Path(data).resolve().name,
-                "train_images": len(good.pixels),
-                "held_out_images": len(held_out.pixels),
-                "held_out_from": held_out_from,
-                "fingerprint": good.fingerprint,
-                "held_out_fingerprint": held_out.fingerprint,
-                "unreadable": [str(path) for path, _ in (*good.failures, *held_out.failures)],
-            },
-            "training": asdict(record),
-            "environment": environment(),
-            "seed": config.seed,
-        }
-        save_model(folder, manifest, {k: v.cpu().numpy() for k, v in network.state_dict().items()}, overwrite=True)
+
+        def write(trained: Method, record: Record, place: Path) -> None:
+            """Learn what comes after the training, place the threshold, and save."""
+            with exact_inference():
+                trained.learn(good.pixels, np.random.default_rng([config.seed, 2]))
+                trained.learn_scale(held_out.pixels)
+            inspector = Inspector(trained)
+            calibrations = {CALIBRATION: calibrate(inspector, held_out.pixels, false_alarm_rate)}
+            if trained.matches:
+                trained.use_matching(False)
+                calibrations[CALIBRATION_WITHOUT_MATCHING] = calibrate(inspector, held_out.pixels, false_alarm_rate)
+            manifest = {
+                "method": method,
+                "config": {**settings, "method": options},
+                "teacher": teacher_facts,
+                "preprocessing": {
+                    "input": "uint8 RGB",
+                    "resize": "bilinear, antialiased",
+                    "normalisation": "in the graph",
+                },
+                **{key: calibration.to_json() for key, calibration in calibrations.items()},
+                "data": {
+                    "name": Path(data).resolve().name,
+                    "train_images": len(good.pixels),
+                    "held_out_images": len(held_out.pixels),
+                    "held_out_from": held_out_from,
+                    "fingerprint": good.fingerprint,
+                    "held_out_fingerprint": held_out.fingerprint,
+                    "unreadable": [str(path) for path, _ in (*good.failures, *held_out.failures)],
+                },
+                "training": asdict(record),
+                "environment": environment(),
+                "seed": config.seed,
+            }
+            save_model(place, manifest, {k: v.cpu().numpy() for k, v in trained.state_dict().items()}, overwrite=True)
+
+        started = time.monotonic()
+
+        def write_snapshot(step: int, losses: Mapping[str, float], place: Path) -> None:
+            trained = copy.deepcopy(network, {id(network.teacher): network.teacher})  # the teacher never changes
+            device, seconds = trained.teacher.device.type, time.monotonic() - started
+            write(trained, Record(step, seconds, config.precision, device, config.devices, dict(losses)), place)
+
+        count = len(good.pixels)
+        last_part = max(1, round(network.phases()[-1].share * config.steps_for(count)))
+        epoch = steps_per_epoch(count, config.batch_for(count))
+
+        def on_step(done: int, total: int, losses: Mapping[str, float]) -> None:
+            listener.progress("training", done, total, f"loss {sum(losses.values()):.3f}")
+            listener.snapshot(
+                Snapshot(done, total, total - last_part, epoch, partial(write_snapshot, done, dict(losses)))
+            )
+
+        progress = Progress(
+            preparing=lambda done, total: listener.progress("teacher features", done, total, ""),
+            step=on_step,
+            warn=listener.warn,
+        )
+        record = fit(network, good.pixels, config, folder=checkpoints, about=about, progress=progress)
+        write(network, record, folder)
     return load(folder)
 
 
@@ -209,14 +256,6 @@ def _image_size(schedule: Mapping[str, Any], listener: Listener) -> dict[str, tu
             f"images are resized to {format_size(fitted)}"
         )
     return {"image_size": fitted}
-
-
-def _progress(listener: Listener) -> Progress:
-    return Progress(
-        preparing=lambda done, total: listener.progress("teacher features", done, total, ""),
-        step=lambda done, total, losses: listener.progress("training", done, total, f"loss {sum(losses.values()):.3f}"),
-        warn=listener.warn,
-    )
 
 
 def _choose_images(

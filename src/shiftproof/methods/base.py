@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from shiftproof.errors import ModelError, UsageError, unknown
 from shiftproof.methods.losses import DISTILLATIONS
-from shiftproof.networks.anomaly_map import GaussianSmoothing, OwnBackground, median_of_maps, sum_of_distances
+from shiftproof.networks.anomaly_map import GaussianSmoothing, OwnBackground, above_own_background, sum_of_distances
 from shiftproof.networks.matching import FeatureMatching, SpectrumMatching, ToneMatching
 from shiftproof.networks.student import STUDENTS
 from shiftproof.networks.teacher import Teacher, stage_modules
 from shiftproof.synthesis.augmix import augmix
 
 Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] a stage, fine to coarse
-BACKGROUNDS = ("learned", "median", "none")
+BACKGROUNDS = ("median", "learned", "none")
 MATCHINGS = ("none", "pixels", "features", "both")
 NORMAL = "normal"  # the view that is the image itself; its teacher features never change and are cached
 MASKS = "masks"  # among a phase's views: the truth about synthetic defects, which no teacher reads
@@ -39,8 +39,8 @@ class MethodConfig:
     distillation: str = "hard"  # "hard", "position" or "flattened" (the papers'); see methods/losses.py
     hard_fraction: float = 0.02  # of the positions of a stage that the hard loss takes
     smoothing_sigma: float = 4.0  # of the Gaussian over the anomaly map, in pixels of the model's image size
-    background: str = "learned"  # what each map is measured against: "learned", "median" of its own, or "none"
-    matching: str = "none"  # of what a shift has moved as a whole: "none", "pixels", "features" (ATTA) or "both"
+    background: str = "median"  # what each map is measured against: "median" of its own, "learned", or "none"
+    matching: str = "pixels"  # of what a shift has moved as a whole: "none", "pixels", "features" (ATTA) or "both"
     matching_weight: float = 0.5  # of the matched features in their mix with what they were
 
     def __post_init__(self) -> None:
@@ -155,7 +155,7 @@ class Method(Phase):
         """Smoothed distances [B, H, W], each measured against its own background."""
         if self.background is not None:
             return self.background(maps)
-        return maps if self.config.background == "none" else maps - median_of_maps(maps)
+        return maps if self.config.background == "none" else above_own_background(maps)
 
     def compare(self, features: Features, size: tuple[int, int]) -> Tensor:
         """The anomaly map, float32 [B, H, W], from the teacher's stages."""
@@ -168,8 +168,8 @@ class Method(Phase):
             images: float [B, 3, H, W] in [0, 1]; H and W multiples of 32.
 
         Returns:
-            float32 [B, H, W]; higher is more anomalous. Against a learned background it is a logarithm, and the highest
-            value of a good image lies about 0; against the median 0 is the image's own background; with "none" the
+            float32 [B, H, W]; higher is more anomalous. Against the median 0 is the image's own background; against a
+            learned background it is a logarithm, and the highest value of a good image lies about 0; with "none" the
             papers' sum of distances.
         """
         return self.compare(self.features(images), (images.shape[-2], images.shape[-1]))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FLOOR = 1e-6  # under distances and spreads: what lies below is equal
+TEMPER = 0.25  # power of its spread that a map is divided by: 0 is none, 1 would count in spreads
 RIDGE = 0.005  # of the background's model, for each image and unit of variance
 
 
@@ -142,6 +143,25 @@ class CommonScale(nn.Module):
 
 def _log(values: Tensor) -> Tensor:
     return values.clamp_min(FLOOR).log()
+
+
+def above_own_background(maps: Tensor) -> Tensor:
+    """Maps above their own median, in units of a power of their own spread.
+
+    Whatever lifts a whole map is taken out with the median. Whatever roughens it would go with the spread, but a spread
+    that a large defect widens takes the defect with it; its fourth root keeps most of both (docs/decisions/background.md).
+    The spread is taken below the median, where no defect lies: from the lower quartile to the median.
+
+    Args:
+        maps: [B, H, W], from every fourth row and column of which the quartiles are taken.
+
+    Returns:
+        [B, H, W]; 0 is the image's own background.
+    """
+    values = maps[:, ::4, ::4].flatten(1)
+    lower_half = torch.topk(values, (values.shape[1] + 1) // 2, dim=1, largest=False, sorted=True).values
+    median, quartile = lower_half[:, -1:, None], lower_half[:, lower_half.shape[1] // 2, None, None]
+    return (maps - median) / (median - quartile).clamp_min(FLOOR) ** TEMPER
 
 
 class GaussianSmoothing(nn.Module):

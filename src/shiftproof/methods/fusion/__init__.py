@@ -11,7 +11,9 @@ from shiftproof.methods.rdpp import Rdpp, RdppConfig
 
 @dataclass(frozen=True)
 class FusionConfig(GnlConfig, RdppConfig):
-    """Settings of both."""
+    """Settings of both; what did not pay where it was measured is off (docs/results/robustness.md)."""
+
+    segmentation: bool = False
 
 
 class Fusion(Gnl, Rdpp):

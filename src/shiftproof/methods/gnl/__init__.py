@@ -33,7 +33,6 @@ SEGMENTATION_RATE = 0.25  # of the student's learning rate
 class GnlConfig(MethodConfig):
     """Settings of GNL."""
 
-    matching: str = "both"  # of what a shift has moved as a whole: "none", "pixels", "features" (the paper's) or "both"
     views: str = "blind"  # AugMix "blind": without any operation that a test shift uses; "production": all that helps
     views_share: float = 0.5  # of a batch that is seen in an AugMix view as well (paper: 1)
     structure_weight: float = 0.02  # of the structure loss beside the distillation's; 0 leaves it out
