@@ -64,6 +64,14 @@ def model(product: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the model with its graphs; not to be changed."""
+    folder = Path(shutil.copytree(model, tmp_path_factory.mktemp("exported") / "part"))
+    assert run(["export", str(folder), "--to", "onnx", "openvino"]) == 0
+    return folder
+
+
 @pytest.fixture
 def own_product(product: Path, tmp_path: Path) -> Path:
     """A copy of the category that a test may damage."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import platform
@@ -17,7 +16,7 @@ from typing import Any
 from shiftproof.artefact import environment, load_manifest
 from shiftproof.data import find_images, read_image, synthetic_images, write_image
 from shiftproof.errors import ShiftproofError, UsageError
-from shiftproof.runtime import BACKENDS, TORCH, choose_backend
+from shiftproof.runtime import BACKENDS, TORCH, choose_backend, installed
 
 SYNTHETIC = 16  # images where none are given
 
@@ -105,7 +104,7 @@ def _measure(folder: Path, name: str, threads: int, paths: Sequence[Path], secon
 def _runnable(manifest: dict[str, Any]) -> list[str]:
     exported = [name for name in BACKENDS if name in manifest.get("exports", {})]
     names = {name: BACKENDS[name].package for name in exported} | {TORCH: TORCH}
-    return [name for name, package in names.items() if importlib.util.find_spec(package) is not None]
+    return [name for name, package in names.items() if installed(package)]
 
 
 def _images(data: str | Path | None, size: tuple[int, int], scratch: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,12 +26,16 @@ def save_random_model(folder: Path, method: str) -> Path:
     torch.manual_seed(0)
     kind = METHODS[method]
     network = kind(Teacher(describe_teacher(BACKBONE)), kind.Config())
-    maps, scores = TorchEngine(Inspector(network), SIZE).maps_and_scores(synthetic_images(SIZE, 20, seed=1))
+    pixels = synthetic_images(SIZE, 20, seed=1)
+    with torch.no_grad():
+        network.learn(pixels, np.random.default_rng(0))
+        network.learn_scale(pixels)
+    maps, scores = TorchEngine(Inspector(network), SIZE).maps_and_scores(pixels)
     manifest = {
         "method": method,
         "config": {"image_size": list(SIZE), "method": asdict(network.config)},
         "teacher": teacher_manifest(network.teacher, "random"),
-        "calibration": Calibration.from_scores(scores, target=0.2, map_low=float(maps.min())).to_json(),
+        "calibration": Calibration.from_scores(scores, target=0.2, map_low=float(np.median(maps))).to_json(),
     }
     save_model(folder, manifest, {key: value.cpu().numpy() for key, value in network.state_dict().items()})
     return folder

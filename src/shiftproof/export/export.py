@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from shiftproof.errors import BackendError, DataError, ExportError, ModelError, 
 from shiftproof.export.graph import OPSET, Judged, files_of, to_onnx
 from shiftproof.export.parity import FLOAT, GateImages, compare, exceeded
 from shiftproof.methods import Inspector
-from shiftproof.runtime import BACKENDS, GRAPH_VERSION, open_graph
+from shiftproof.runtime import BACKENDS, GRAPH_VERSION, installed, open_graph
 from shiftproof.torch_engine import TorchEngine, build_method
 
 TARGETS = ("onnx", "openvino")
@@ -148,6 +147,6 @@ def _gate_images(
 
 
 def _need(*packages: str) -> None:
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    missing = [package for package in packages if not installed(package)]
     if missing:
         raise BackendError(f"export needs the package {missing[0]}: pip install 'shiftproof[export]'")

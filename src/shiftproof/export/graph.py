@@ -64,6 +64,7 @@ def to_onnx(module: nn.Module, image_size: tuple[int, int], metadata: Mapping[st
                 input_names=[INPUT],
                 output_names=list(OUTPUTS),
                 opset_version=OPSET,
+                custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
                 verbose=False,
             )
         except Exception as error:
@@ -89,6 +90,9 @@ def to_openvino(graph: bytes, metadata: Mapping[str, str]) -> tuple[bytes, bytes
         model = openvino.Core().read_model(io.BytesIO(graph))
     except Exception as error:
         raise ExportError(f"OpenVINO cannot read the graph ({_reason(error)}): export with --to onnx alone") from error
+    for node in model.get_ops():
+        if node.get_type_name() == "TopK":  # ONNX's keeps the order of equal values, OpenVINO's only where it is told
+            node.set_attribute("stable", True)
     return openvino_files(model, metadata)
 
 
@@ -109,6 +113,15 @@ def files_of(name: str, graph: bytes, metadata: Mapping[str, str]) -> dict[str, 
     backend = BACKENDS[name]
     contents = to_openvino(graph, metadata) if backend.export == "openvino" else (graph,)
     return dict(zip(backend.files, contents, strict=True))
+
+
+def _stable_sort(values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+    """``aten.sort.stable``, which torch's exporter lacks: of equal values ONNX's TopK puts the lower index first."""
+    from onnxscript import opset20
+
+    op: Any = opset20  # its stubs are for scripts, which know their types
+    count = op.Gather(op.Shape(values), op.Constant(value_ints=[dim]))
+    return op.TopK(values, count, axis=dim, largest=int(descending), sorted=1)
 
 
 @contextmanager

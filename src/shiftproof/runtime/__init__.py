@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftproof.runtime.backends import AUTO, BACKENDS, TORCH, Backend, choose_backend
+from shiftproof.runtime.backends import AUTO, BACKENDS, TORCH, Backend, choose_backend, installed
 from shiftproof.runtime.engine import GRAPH_VERSION, INPUT, OUTPUTS, Engine, check_pixels
 from shiftproof.runtime.graph import open_graph
 
@@ -17,5 +17,6 @@ __all__ = [
     "TORCH",
     "check_pixels",
     "choose_backend",
+    "installed",
     "open_graph",
 ]

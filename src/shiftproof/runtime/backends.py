@@ -52,7 +52,7 @@ def choose_backend(folder: Path, manifest: Mapping[str, Any], wanted: str = AUTO
         if wanted not in exports:
             there = f"exported so far: {', '.join(exports)}" if exports else "nothing is exported yet"
             raise BackendError(f"{folder} holds no graph for {wanted} ({there}): {_how_to_export(folder, backend)}")
-        if not _installed(backend.package):
+        if not installed(backend.package):
             raise BackendError(
                 f"backend {wanted} needs the package {backend.package}, which is not installed: pip install {backend.package}"
             )
@@ -60,9 +60,9 @@ def choose_backend(folder: Path, manifest: Mapping[str, Any], wanted: str = AUTO
     if wanted == AUTO:
         sound = [name for name in BACKENDS if exports.get(name, {}).get("parity", {}).get("passed")]
         for name in sound:
-            if _installed(BACKENDS[name].package):
+            if installed(BACKENDS[name].package):
                 return name
-    if _installed(TORCH):
+    if installed(TORCH):
         return TORCH
     if wanted == TORCH:
         raise BackendError("backend torch is not installed: pip install 'shiftproof[train]'")
@@ -83,5 +83,7 @@ def _how_to_export(folder: Path, backend: Backend) -> str:
     return f"shiftproof export {folder} --to {backend.export}{int8}"
 
 
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+def installed(package: str) -> bool:
+    """Whether a package can be imported; a folder of that name beside the user's images is none."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
