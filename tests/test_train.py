@@ -37,11 +37,11 @@ def test_the_model_folder_says_how_it_was_made(model):
     assert sorted(path.name for path in model.iterdir()) == ["model.json", "weights.safetensors"]
     manifest = read_json(model / "model.json")
     assert manifest["format"] == 1
-    assert manifest["method"] == "rdpp"
+    assert manifest["method"] == "rd"
     assert manifest["seed"] == 0
     assert manifest["config"]["image_size"] == [64, 64]
     assert (manifest["config"]["steps"], manifest["config"]["batch_size"]) == (6, 4)
-    assert manifest["config"]["method"]["ssot"] == "pairwise"
+    assert manifest["config"]["method"]["matching"] == "pixels"
     assert manifest["teacher"]["name"] == "tf_efficientnet_lite0.in1k"
     assert len(manifest["teacher"]["sha256"]) == 64
     assert (manifest["data"]["train_images"], manifest["data"]["held_out_images"]) == (7, 3)
@@ -64,7 +64,7 @@ def test_the_same_again_gives_the_same_weights_and_no_test_image_has_a_part_in_i
     again, first = (read_json(folder / "model.json") for folder in (tmp_path / "again", model))
     assert again["calibration"] == first["calibration"]
     assert again["data"]["fingerprint"] == first["data"]["fingerprint"]
-    assert "trained rdpp on 7 good images: 6 steps" in said.out
+    assert "trained rd on 7 good images: 6 steps" in said.out
     assert "3 held-out good images: at 95 % confidence at most 64 % false alarms; 59 would certify 5 %" in said.out
 
 
@@ -114,8 +114,8 @@ def test_a_training_that_was_stopped_is_resumed_to_the_same_model(
     for option, value, differs in (
         ("--seed", 1, "seed 0, not 1"),
         ("--learning-rate", 0.01, "learning_rate 0.004, not 0.01"),
-        ("--method", "rd", "method rdpp, not rd"),
-        ("--ssot", "off", "rdpp.ssot pairwise, not off"),
+        ("--method", "rdpp", "method rd, not rdpp"),
+        ("--matching", "none", "rd.matching pixels, not none"),
     ):
         said = shiftproof("train", product, folder, "--resume", *QUICK, option, value)
         assert said.code == 2
@@ -332,7 +332,7 @@ def test_a_copy_of_a_model_is_a_model(shiftproof, model, tmp_path):
     shutil.copytree(model, tmp_path / "copied")
     said = shiftproof("info", tmp_path / "copied")
     assert said.code == 0
-    for fact in ("rdpp", "tf_efficientnet_lite0.in1k", "7 to train on, 3 held out", "64x64", "6 steps", "seed 0"):
+    for fact in ("rd", "tf_efficientnet_lite0.in1k", "7 to train on, 3 held out", "64x64", "6 steps", "seed 0"):
         assert fact in said.out
 
 
