@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter
 
+from shiftproof.cli.benchmark import benchmark
 from shiftproof.cli.commands import COMMANDS
 from shiftproof.cli.console import ERR, printable
 from shiftproof.cli.data import data
@@ -30,7 +31,7 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `run` says a line of its own
     )
-    for command in (*COMMANDS, data):
+    for command in (*COMMANDS, benchmark, data):
         app.command(command)
     return app
 

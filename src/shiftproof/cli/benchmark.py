@@ -1,0 +1,138 @@
+"""``shiftproof benchmark``: tables of methods, categories and seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from shiftproof.cli.console import ERR, Bar, say, table, warn
+
+INCOMPLETE = 3  # exit code: finished, but some cells failed or some images could not be used
+Several = Parameter(consume_multiple=True)
+
+
+def benchmark(
+    *roots: Path,
+    out: Path,
+    methods: Annotated[tuple[str, ...], Several] = (),
+    categories: Annotated[tuple[str, ...], Several] = (),
+    seeds: Annotated[tuple[int, ...], Several] = (0,),
+    shifts: str | None = None,
+    protocol: str = "blind",
+    oracle_every: int | None = None,
+    recipe: str | None = None,
+    backbone: str | None = None,
+    weights: Path | None = None,
+    image_size: str | None = None,
+    steps: int | None = None,
+    epochs: int | None = None,
+    textures: Path | None = None,
+    set: Annotated[tuple[str, ...], Several] = (),
+    layout: str = "auto",
+    without_matching: bool = False,
+    again: bool = False,
+    drop_models: bool = False,
+) -> int:
+    """Train and evaluate methods on categories with several seeds; a finished cell is never run again.
+
+    Writes rows.parquet, results.json, table.md, table.tex and index.html.
+
+    Parameters
+    ----------
+    roots
+        Data sets: folders of categories, or categories.
+    out
+        Folder for cells, models and tables.
+    methods
+        rd, rdpp, gnl, fusion; each with settings of its own if need be, as rdpp:ssot=off. By default rd and rdpp, or the
+        recipe's.
+    categories
+        Names of categories; by default all that are found.
+    seeds
+        Of weights, order, views and split; tables show mean and standard deviation over them.
+    shifts
+        clean, all, paper, or NAME[:SEVERITY],... such as brightness:3,gaussian_noise:1-5; by default clean, or the recipe's.
+    protocol
+        blind: fixed schedule, last weights. oracle: selected on the test set, as the papers do; every table says so.
+    oracle_every
+        Epochs between two looks of the oracle, or steps where the schedule counts steps; by default a twentieth of it.
+    recipe
+        A paper's settings: rdpp-cvpr2023, gnl-vand2024 or adshift-iccv2023; the output says where it is not followed.
+    backbone
+        Teacher: a timm name with its pretrained tag.
+    weights
+        File with the teacher's weights.
+    image_size
+        N or HxW: what images are resized to.
+    steps
+        Batches in all.
+    epochs
+        Passes over the training images, instead of a number of steps.
+    textures
+        Folder of pictures that synthetic anomalies are made of, for gnl and fusion.
+    set
+        NAME=VALUE: settings of training or of the methods, such as batch_size=8 or ssot=off; a method takes those it has.
+    layout
+        How categories are laid out: auto, or a name of docs/data.md.
+    without_matching
+        Evaluate models that match without matching as well: a further column.
+    again
+        Evaluate finished cells anew, with the models that they have kept.
+    drop_models
+        Remove each model once its cell is finished.
+    """
+    from shiftproof.scale import benchmark as run
+    from shiftproof.scale.compute import Telling
+    from shiftproof.scale.local import Work
+    from shiftproof.scale.plan import Request, parse_settings
+
+    request = Request(
+        methods=methods,
+        categories=categories,
+        seeds=seeds,
+        shifts=shifts,
+        protocol=protocol,
+        oracle_every=oracle_every,
+        recipe=recipe,
+        backbone=backbone,
+        weights=weights,
+        textures=textures,
+        layout=layout,
+        image_size=image_size,
+        steps=steps,
+        epochs=epochs,
+        settings=parse_settings(set),
+        without_matching=without_matching,
+    )
+    with Bar() as bar:
+        found = run(
+            roots,
+            out,
+            request,
+            work=Work(again, drop_models),
+            telling=Telling(warn, bar) if ERR.is_terminal else Telling(warn),
+            on_cell=lambda done, total, cell: say(f"{done} of {total}: {cell.title}"),
+        )
+    show(found)
+    for line in found.notes:
+        warn(line)
+    say(f"tables and page: {out / 'index.html'}")
+    return INCOMPLETE if found.failures or found.unusable else 0
+
+
+def show(found: Any) -> None:
+    """The protocol, and a table of each group of conditions as in table.md."""
+    from shiftproof.report.benchmark_results import LABELS
+    from shiftproof.report.benchmark_tables import in_percent, tables
+
+    for one in tables(found.results):
+        say(f"{one.title}: {one.head}; {LABELS[found.plan.protocol]}")
+        rows = [
+            (name, *(" / ".join(in_percent(s) for s, _ in entry) for entry in entries)) for name, entries in one.rows
+        ]
+        table((one.first, *one.methods), rows)
+        say("")
+    for line in found.plan.differs:
+        say(f"differs from {found.plan.recipe.source}: {line}")
