@@ -24,6 +24,7 @@ from shiftproof.methods.losses import (
     position_distillation_loss,
     reconstruct_loss,
     ssot_loss,
+    structure_loss,
 )
 
 Stages = list[Tensor]
@@ -179,6 +180,103 @@ def test_the_hard_loss_takes_the_hardest_of_each_image():
     assert hard_distillation_loss(teacher, student, 1 / 16).item() == pytest.approx(2)
 
 
+# ---------------------------------------------------------------------------------------------- the structure loss
+
+
+def test_structure_by_hand():
+    """Two positions of one channel, one standard deviation on either side of the mean: 0 and 2 units, a softmax of two."""
+    teacher, student = [torch.tensor([[[[0.0, 6.0]]]])], [torch.tensor([[[[0.0, 0.0]]]])]
+    wanted = torch.tensor([0.0, 2.0]).softmax(0)  # the standard deviation is 3
+    expected = (wanted * (wanted / 0.5).log()).sum()
+    torch.testing.assert_close(structure_loss(teacher, student), expected)
+    assert structure_loss(teacher * 3, student * 3).item() == pytest.approx(3 * expected.item())  # summed over stages
+
+
+def test_structure_agrees_with_torch():
+    first, second = stages(0), stages(1)
+    expected = torch.zeros(())
+    for a, b in zip(first, second, strict=True):
+        unit = a.std(dim=(0, 2, 3), correction=0)[:, None]
+        wanted, given_ = ((each.flatten(2) / unit).log_softmax(2).flatten(0, 1) for each in (a, b))
+        expected += F.kl_div(given_, wanted, log_target=True, reduction="batchmean")
+    torch.testing.assert_close(structure_loss(first, second), expected)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 1000), st.floats(1e-3, 1e3))
+def test_structure_is_zero_for_equal_features_and_positive_for_others(seed: int, scale: float):
+    first, second = ([scale * feature for feature in stages(each)] for each in (seed, seed + 1))
+    assert structure_loss(first, first).item() == pytest.approx(0, abs=1e-5)
+    assert structure_loss(first, [feature + 3 * scale for feature in first]).item() == pytest.approx(0, abs=1e-5)
+    assert structure_loss(first, second) > 0.1
+    # The teacher's unit is the unit: that features are a thousand times as large makes no difference.
+    plain = structure_loss(stages(seed), stages(seed + 1))
+    torch.testing.assert_close(structure_loss(first, second), plain, rtol=1e-3, atol=1e-4)
+
+
+def as_published(teacher: Stages, student: Stages) -> Tensor:
+    """GNL's: exponentials as they are, and a mean over positions of what sums to one over positions."""
+    total = torch.zeros(())
+    for a, b in zip(teacher, student, strict=True):
+        wanted, given_ = (each.flatten(2).exp() / each.flatten(2).exp().sum(2, keepdim=True) for each in (a, b))
+        total += (wanted * (wanted / given_).log()).mean()
+    return total
+
+
+def test_structure_is_of_the_size_of_the_cosine_term_where_a_map_is_badly_rebuilt():
+    """As published it is a thousandth of it: at 256 x 256 the finest stage has 4096 positions to average over."""
+    shapes = ((2, 6, 64, 64), (2, 10, 32, 32), (2, 14, 16, 16))
+    teacher, student = stages(0, shapes), stages(1, shapes)
+    cosine = position_distillation_loss(teacher, student)
+    assert 0.2 < structure_loss(teacher, student) / cosine < 5
+    assert as_published(teacher, student) / cosine < 0.01
+
+
+def test_structure_does_not_overflow():
+    """Features of EfficientNet reach dozens, and exp(89) is beyond float32."""
+    teacher, student = ([200 * feature for feature in stages(seed)] for seed in (0, 1))
+    assert not as_published(teacher, student).isfinite()
+    for scale in (1.0, 1e4, 1e12):
+        trained = [(scale * feature).requires_grad_() for feature in student]
+        loss = structure_loss(teacher, trained)
+        loss.backward()
+        assert loss.isfinite()
+        assert all(feature.grad.isfinite().all() for feature in trained)
+
+
+def test_structure_has_a_gradient_at_every_scale_of_the_map():
+    """The gradient of a step of one standard deviation does not vanish with the number of positions."""
+    pulls = []
+    for side in (8, 32, 64):
+        teacher = stages(0, ((2, 4, side, side),))
+        trained = [feature.requires_grad_() for feature in stages(1, ((2, 4, side, side),))]
+        structure_loss(teacher, trained).backward()
+        pulls.append(trained[0].grad.norm().item() * side)  # each position is a share of the softmax
+    assert min(pulls) > 0.1
+    assert max(pulls) / min(pulls) < 2
+
+
+def test_a_channel_that_is_dead_does_not_rule_the_structure():
+    """A ReLU that never fires is a channel of zeros: whatever little the student makes of it is no matter of millions."""
+    teacher, student = stages(0), stages(1)
+    alive = structure_loss(teacher, student)
+    for feature in teacher:
+        feature[:, 0] = 0
+    trained = [feature.requires_grad_() for feature in student]
+    loss = structure_loss(teacher, trained)
+    loss.backward()
+    assert loss < 20 * alive
+    for feature in trained:
+        dead, others = feature.grad[:, 0].abs().max(), feature.grad[:, 1:].abs().max()
+        assert dead < 200 * others
+
+
+def test_channels_that_are_all_dead_are_no_obstacle():
+    zeros = [torch.zeros_like(feature) for feature in stages(0)]
+    assert structure_loss(zeros, zeros).item() == 0
+    assert structure_loss(zeros, stages(0)).isfinite()
+
+
 # ------------------------------------------------------------------------------------------- does it do anything?
 
 
@@ -200,6 +298,7 @@ LOSSES: dict[str, Callable[[Stages, Stages], Tensor]] = {
     "position": distilled("position"),
     "hard": distilled("hard"),
     "hardest positions alone": lambda first, second: hard_distillation_loss(first, second, 0.1),
+    "structure": structure_loss,
     "reconstruct": lambda first, second: reconstruct_loss(second, first),
     "ssot": transported,
 }
@@ -326,6 +425,7 @@ def test_ssot_is_near_the_value_of_a_finer_schedule(batch: int):
 def every_loss(first: Stages, second: Stages) -> Iterator[tuple[str, Tensor]]:
     for kind in DISTILLATIONS:
         yield kind, distillation_loss(first, second, kind, 0.1)
+    yield "structure", structure_loss(first, second)
     yield "reconstruct", reconstruct_loss(second, first)
     yield "contrast", contrast_loss(first, second)
     for kind in ("pairwise", "published"):

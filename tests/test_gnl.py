@@ -1,0 +1,206 @@
+"""gnl and fusion on the command line: views, textures, segmentation, and matching with a threshold of its own."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+import shiftproof as package
+from shiftproof.cli import run
+from shiftproof.errors import BackendError, ModelError
+
+from .parts import QUICK, read_csv, read_json, save, texture, weights_sha256
+
+
+@pytest.fixture(scope="module")
+def gnl(product, tmp_path_factory):
+    """A model of GNL with everything that it can match; not to be changed."""
+    folder = tmp_path_factory.mktemp("models") / "gnl"
+    assert run(["train", str(product), str(folder), "--method", "gnl", "--matching", "both", *QUICK]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bare(product, tmp_path_factory):
+    """A model that was trained without matching."""
+    folder = tmp_path_factory.mktemp("models") / "bare"
+    assert run(["train", str(product), str(folder), "--method", "rd", "--no-matching", *QUICK]) == 0
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of textures, as DTD would be."""
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        save(tmp_path / "textures" / "noise" / f"{number}.png", noise)
+    return tmp_path / "textures"
+
+
+def test_the_model_says_what_it_was_made_with_and_keeps_two_thresholds(gnl):
+    manifest = read_json(gnl / "model.json")
+    config = manifest["config"]["method"]
+    assert manifest["method"] == "gnl"
+    assert (config["views"], config["matching"], config["segmentation"]) == ("blind", "both", True)
+    assert manifest["training"]["steps"] == 8  # six and two
+    assert manifest["training"]["losses"].keys() == {"distill", "structure", "segmentation"}
+    with_, without = manifest["calibration"], manifest["calibration_without_matching"]
+    assert with_.keys() == without.keys()
+    assert len(with_["scores"]) == len(without["scores"]) == 3
+    assert with_["scores"] != without["scores"]
+    assert with_["threshold"] != without["threshold"]
+
+
+@pytest.mark.parametrize("options", [(), ("--segmentation", "--matching", "both", "--views", "production")])
+def test_fusion_is_trained_and_evaluated(shiftproof, product, tmp_path, options):
+    said = shiftproof("train", product, tmp_path / "model", "--method", "fusion", *QUICK, *options)
+    assert (said.code, said.warnings) == (0, [])
+    assert "trained fusion on 7 good images" in said.out
+    manifest = read_json(tmp_path / "model" / "model.json")
+    assert {"distill", "structure", "ssot", "reconstruct", "contrast"} <= manifest["training"]["losses"].keys()
+    assert ("segmentation" in manifest["training"]["losses"]) == bool(options)
+    said = shiftproof("evaluate", tmp_path / "model", product, "--out", tmp_path / "out", "--shifts", "clean,contrast")
+    assert said.code == 0
+    for entry in read_json(tmp_path / "out" / "metrics.json").values():
+        assert all(0 <= value <= 1 for value in entry["image"].values())
+
+
+def test_the_same_again_gives_the_same_weights(shiftproof, product, gnl, tmp_path):
+    said = shiftproof("train", product, tmp_path / "again", "--method", "gnl", "--matching", "both", *QUICK)
+    assert said.code == 0
+    assert weights_sha256(tmp_path / "again") == weights_sha256(gnl)
+
+
+def test_evaluate_takes_the_threshold_that_goes_with_the_matching(shiftproof, gnl, product, tmp_path):
+    manifest = read_json(gnl / "model.json")
+    scores = {}
+    for option, key in (
+        ((), "calibration"),
+        (("--matching",), "calibration"),
+        (("--no-matching",), "calibration_without_matching"),
+    ):
+        out = tmp_path / "-".join(("out", *option))
+        assert shiftproof("evaluate", gnl, product, "--out", out, "--shifts", "contrast", *option).code == 0
+        threshold = manifest[key]["threshold"]
+        assert read_json(out / "metrics.json")["contrast-3"]["threshold"]["value"] == threshold
+        rows = read_csv(out / "scores.csv")
+        assert {float(row["threshold"]) for row in rows} == {threshold}
+        scores[option] = [float(row["score"]) for row in rows]
+    assert scores[()] == scores["--matching",]
+    assert scores[()] != scores["--no-matching",]
+
+
+def test_predict_takes_the_threshold_that_goes_with_the_matching(shiftproof, gnl, product, tmp_path):
+    manifest = read_json(gnl / "model.json")
+    for option, key in (("--matching", "calibration"), ("--no-matching", "calibration_without_matching")):
+        assert shiftproof("predict", gnl, product / "test", "--out", tmp_path / option, option).code == 0
+        for row in read_csv(tmp_path / option / "predictions.csv"):
+            assert float(row["threshold"]) == manifest[key]["threshold"]
+            assert row["verdict"] == ("defective" if float(row["score"]) > float(row["threshold"]) else "good")
+
+
+def test_the_python_side_leaves_matching_out_as_the_command_line_does(gnl, bare):
+    detector = package.load(gnl, matching=False)
+    assert detector.calibration.threshold == read_json(gnl / "model.json")["calibration_without_matching"]["threshold"]
+    assert not detector.method.matches
+    assert package.load(gnl, matching=True).method.matches
+    assert not package.load(bare, matching=False).method.matches
+    with pytest.raises(ModelError, match="was trained without matching"):
+        package.load(bare, matching=True)
+    with pytest.raises(BackendError, match="matching is inside onnx's graph: leave it out with --backend torch"):
+        package.load(gnl, backend="onnx", matching=False)
+
+
+def test_a_model_without_matching_has_one_threshold_and_cannot_be_made_to_match(shiftproof, bare, product, tmp_path):
+    manifest = read_json(bare / "model.json")
+    assert manifest["config"]["method"]["matching"] == "none"
+    assert "calibration_without_matching" not in manifest
+    for command in (("evaluate", bare, product), ("predict", bare, product / "test")):
+        said = shiftproof(*command, "--out", tmp_path / "out", "--matching")
+        assert said.code == 2
+        assert f"{bare} was trained without matching and holds nothing to match to" in said.error
+        assert not (tmp_path / "out").exists()
+        assert shiftproof(*command, "--out", tmp_path / "out", "--no-matching").code == 0
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_textures_are_what_synthetic_anomalies_are_made_of(shiftproof, product, gnl, pictures, tmp_path):
+    said = shiftproof(
+        "train", product, tmp_path / "model", "--method", "gnl", "--matching", "both", "--textures", pictures, *QUICK
+    )
+    assert (said.code, said.warnings) == (0, [])
+    assert weights_sha256(tmp_path / "model") != weights_sha256(gnl)
+
+
+def test_without_segmentation_there_is_one_part(shiftproof, product, tmp_path):
+    said = shiftproof("train", product, tmp_path / "model", "--method", "gnl", "--no-segmentation", *QUICK)
+    assert said.code == 0
+    training = read_json(tmp_path / "model" / "model.json")["training"]
+    assert (training["steps"], training["losses"].keys()) == (6, {"distill", "structure"})
+
+
+def test_images_of_one_tone_are_no_obstacle(shiftproof, product, tmp_path):
+    for number, level in enumerate((0, 128, 128, 128, 255)):
+        save(tmp_path / "flat" / f"{number}.png", np.full((64, 64, 3), level, np.uint8))
+    options = ("--method", "gnl", "--matching", "both", *QUICK)
+    assert shiftproof("train", tmp_path / "flat", tmp_path / "model", *options).code == 0
+    assert (
+        shiftproof("predict", tmp_path / "model", tmp_path / "flat", product / "test", "--out", tmp_path / "out").code
+        == 0
+    )
+    assert all(np.isfinite(float(row["score"])) for row in read_csv(tmp_path / "out" / "predictions.csv"))
+
+
+def test_info_counts_the_parts_of_every_method(shiftproof):
+    for method, part in (("gnl", "head"), ("fusion", "projection")):
+        said = shiftproof("info", "tf_efficientnet_lite0.in1k", "--method", method)
+        assert said.code == 0
+        assert part in said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method", "gnl", "--views", "nonsense"), "unknown views 'nonsense'; expected one of: blind, production"),
+        (("--method", "rd", "--views", "blind"), "unknown option of rd 'views'"),
+        (("--method", "rdpp", "--segmentation"), "unknown option of rdpp 'segmentation'"),
+        (("--method", "gnl", "--matching", "everything"), "unknown matching 'everything'"),
+        (("--method", "gnl", "--matching-weight", "2"), "matching weight 2.0 is out of range: expected 0 (off) to 1"),
+        (("--method", "gnl", "--no-matching", "--matching", "both"), "--no-matching and --matching both contradict"),
+    ],
+)
+def test_wrong_use_is_refused_in_a_line_before_any_work(shiftproof, product, tmp_path, options, message):
+    said = shiftproof("train", product, tmp_path / "model", *options)
+    assert said.code == 2
+    assert said.error == said.err.strip()  # nothing was read, nothing was trained
+    assert message in said.error
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "message"),
+    [
+        (("gnl",), "missing", "textures"),
+        (("gnl",), "empty", "expected textures, such as DTD's pictures; without a folder they are made"),
+        (("gnl",), "text", "expected textures, such as DTD's pictures; without a folder they are made"),
+        (("gnl",), "damaged", "a texture cannot be used: "),
+        (("rd",), "pictures", "rd makes no synthetic anomalies here: leave --textures out, or train gnl or fusion"),
+        (("gnl", "--no-segmentation"), "pictures", "gnl makes no synthetic anomalies here: leave --textures out"),
+    ],
+)
+def test_textures_that_are_none_are_refused_in_a_line(shiftproof, product, tmp_path, method, content, message):
+    folder = tmp_path / "textures"
+    if content != "missing":
+        folder.mkdir()
+    if content == "text":
+        (folder / "readme.txt").write_text("no pictures here")
+    if content in ("pictures", "damaged"):
+        save(folder / "0.png", texture(0))
+    if content == "damaged":
+        (folder / "1.png").write_bytes(b"no picture")
+    said = shiftproof("train", product, tmp_path / "model", "--textures", folder, *QUICK, "--method", *method)
+    assert said.code == 2
+    assert message in said.error
+    assert not (tmp_path / "model").exists()
