@@ -62,7 +62,7 @@ def test_help_and_version_are_no_errors(shiftproof):
 
 
 def test_ctrl_c_is_one_line_too(shiftproof, monkeypatch, tmp_path):
-    def stopped(model, backend):
+    def stopped(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("shiftproof.detector.load", stopped)

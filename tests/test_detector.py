@@ -186,7 +186,7 @@ def test_a_model_whose_weights_are_of_another_method_is_refused(own_model):
 
     manifest, weights = load_manifest(own_model), load_weights(own_model)
     for change, message in (
-        ({"method": "rd"}, "does not fit this version of shiftproof"),
+        ({"method": "rdpp"}, "does not fit this version of shiftproof"),
         ({"method": "fusionn"}, "unknown method 'fusionn'"),
         ({"config": {**manifest["config"], "method": {"colour": "red"}}}, "does not fit this version"),
         ({"calibration": {}}, "calibration cannot be read"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 
 import numpy as np
 import pytest
 
 import shiftproof as package
 from shiftproof.cli import run
+from shiftproof.cli.console import Bar
 from shiftproof.errors import BackendError, ModelError
 
 from .parts import QUICK, read_csv, read_json, save, texture, weights_sha256
@@ -132,6 +134,32 @@ def test_textures_are_what_synthetic_anomalies_are_made_of(shiftproof, product, 
     )
     assert (said.code, said.warnings) == (0, [])
     assert weights_sha256(tmp_path / "model") != weights_sha256(gnl)
+    facts = [read_json(folder / "model.json")["data"]["textures_fingerprint"] for folder in (gnl, tmp_path / "model")]
+    assert facts[0] is None
+    assert len(facts[1]) == 64
+
+
+def test_a_training_is_resumed_with_its_own_textures_alone(shiftproof, product, pictures, tmp_path, monkeypatch):
+    """Of others, or of made ones, its second part would make another model than the run that was not stopped."""
+    shown = Bar.__call__
+
+    def show(self, phase, done, total, note=""):
+        shown(self, phase, done, total, note)
+        if (phase, done) == ("training", 7):
+            signal.raise_signal(signal.SIGTERM)
+
+    options = ("--method", "gnl", *QUICK, "--textures", pictures)
+    assert shiftproof("train", product, tmp_path / "whole", *options).code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(Bar, "__call__", show)
+        said = shiftproof("train", product, tmp_path / "model", *options)
+    assert said.error == "shiftproof: stopped at step 7 of 8: go on with --resume"
+    said = shiftproof("train", product, tmp_path / "model", "--resume", *options[:-2])
+    assert said.code == 2
+    assert "was made with textures " in said.error
+    assert ", not None: resume with what it was started with" in said.error
+    assert shiftproof("train", product, tmp_path / "model", "--resume", *options).code == 0
+    assert weights_sha256(tmp_path / "model") == weights_sha256(tmp_path / "whole")
 
 
 def test_without_segmentation_there_is_one_part(shiftproof, product, tmp_path):

@@ -110,12 +110,14 @@ def train(
     torch.manual_seed(config.seed)
     teacher, source = load_teacher(backbone, Path(weights) if weights else None)
     network = kind(teacher, method_config)
+    textures_fingerprint = None
     if textures is not None:
         if not isinstance(network, Gnl) or network.head is None:
             raise UsageError(
                 f"{method} makes no synthetic anomalies here: leave --textures out, or train gnl or fusion"
             )
         network.textures = load_textures(textures, config.image_size, seed=config.seed)
+        textures_fingerprint = network.textures.fingerprint
     teacher_facts = teacher_manifest(teacher, source)
 
     with _room(checkpoints, fresh=not resume):
@@ -133,6 +135,7 @@ def train(
             **{f"{method}.{key}": value for key, value in options.items()},
             "teacher": teacher_facts["sha256"],
             "data": good.fingerprint,
+            "textures": textures_fingerprint,
         }
 
         def write(trained: Method, record: Record, place: Path) -> None:
@@ -162,6 +165,7 @@ def train(
                     "held_out_from": held_out_from,
                     "fingerprint": good.fingerprint,
                     "held_out_fingerprint": held_out.fingerprint,
+                    "textures_fingerprint": textures_fingerprint,  # None: they were made, or there were none
                     "unreadable": [str(path) for path, _ in (*good.failures, *held_out.failures)],
                 },
                 "training": asdict(record),

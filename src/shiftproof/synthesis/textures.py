@@ -23,6 +23,8 @@ class Textures:
 
     bank: NDArray[np.uint8] | None = None
     """uint8 [N, H, W, 3] at the model's image size, N >= 1; see :func:`load_textures`."""
+    fingerprint: str | None = None
+    """sha256 over the names and bytes of the bank's files; None where there is none."""
 
     def draw(self, parts: NDArray[np.floating], random: np.random.Generator) -> NDArray[np.float32]:
         """One texture: a picture of the bank, perhaps mirrored; without one, made.
@@ -64,7 +66,7 @@ def load_textures(folder: Path | str, size: tuple[int, int], *, limit: int = 256
     decoded = decode_images([paths[number] for number in chosen], size)
     if decoded.failures:
         raise DataError(f"a texture cannot be used: {decoded.failures[0][1]}, or take it out of the folder")
-    return Textures(np.asarray(decoded.pixels))
+    return Textures(np.asarray(decoded.pixels), decoded.fingerprint)
 
 
 def stripes(u: Field, v: Field, random: np.random.Generator) -> Field:
