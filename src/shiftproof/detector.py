@@ -226,10 +226,10 @@ def load(
         if name == TORCH:
             from shiftproof.torch_engine import open_torch
 
-            engine = open_torch(folder, manifest, threads)
+            detector = Detector(open_torch(folder, manifest, threads), calibration, manifest)
             if leave_out:
-                engine.inspector.method.use_matching(False)
-            return Detector(engine, calibration, manifest)
+                detector.method.use_matching(False)
+            return detector
         return Detector(open_graph(name, folder, manifest, threads), calibration, manifest)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ModelError(

@@ -190,7 +190,7 @@ def _run(
             phase.train()
             module, optimiser = fabric.setup(phase, optimiser)
             module.mark_forward_method("losses")
-            recent = {}
+            recent: dict[str, float] = {}
             for step in range(max(begin, done), end):
                 if fabric.strategy.reduce_boolean_decision(stop.is_set(), all=False):
                     keep(step)
