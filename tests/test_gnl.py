@@ -69,12 +69,6 @@ def test_fusion_is_trained_and_evaluated(shiftproof, product, tmp_path, options)
         assert all(0 <= value <= 1 for value in entry["image"].values())
 
 
-def test_the_same_again_gives_the_same_weights(shiftproof, product, gnl, tmp_path):
-    said = shiftproof("train", product, tmp_path / "again", "--method", "gnl", "--matching", "both", *QUICK)
-    assert said.code == 0
-    assert weights_sha256(tmp_path / "again") == weights_sha256(gnl)
-
-
 def test_evaluate_takes_the_threshold_that_goes_with_the_matching(shiftproof, gnl, product, tmp_path):
     manifest = read_json(gnl / "model.json")
     scores = {}

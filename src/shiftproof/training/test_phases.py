@@ -10,7 +10,7 @@ import torch
 
 from shiftproof.methods.fusion import Fusion
 from shiftproof.methods.gnl import Gnl
-from shiftproof.training import Interrupted, Progress, TrainConfig, fit, load_checkpoint, loop
+from shiftproof.training import Interrupted, Progress, Record, TrainConfig, fit, load_checkpoint, loop
 
 from .test_loop import ABOUT, QUICK, STEPS, assert_same, stop_after, weights
 
@@ -35,6 +35,15 @@ def heads(values):
 
 def others(values):
     return {key: value for key, value in values.items() if not key.startswith("head.")}
+
+
+@pytest.fixture(scope="module")
+def whole(teacher, pixels) -> tuple[dict, Record]:
+    """The weights and the record of a training that nothing has stopped."""
+    torch.manual_seed(0)
+    method = Gnl(teacher, Gnl.Config(segmentation=True))
+    record = fit(method, pixels, QUICK)
+    return weights(method), record
 
 
 class Killed(Exception):
@@ -71,9 +80,8 @@ def test_each_part_has_a_schedule_of_its_own_and_progress_counts_them_all(build,
 
 
 @pytest.mark.parametrize("steps", [3, STEPS, STEPS + 1])
-def test_stopped_in_either_part_or_between_them_it_goes_on_to_the_same_weights(build, pixels, tmp_path, steps):
-    whole = build()
-    whole_record = fit(whole, pixels, QUICK)
+def test_stopped_in_either_part_or_between_them_it_goes_on_to_the_same_weights(build, pixels, whole, tmp_path, steps):
+    expected, whole_record = whole
     with pytest.raises(Interrupted, match=f"stopped at step {steps} of {TOTAL}: go on with --resume"):
         fit(build(), pixels, QUICK, folder=tmp_path, about=ABOUT, progress=stop_after(steps))
     kept = load_checkpoint(tmp_path)
@@ -85,13 +93,13 @@ def test_stopped_in_either_part_or_between_them_it_goes_on_to_the_same_weights(b
     progress = Progress(step=lambda done, total, losses: told.append((done, total)))
     record = fit(resumed, pixels, QUICK, folder=tmp_path, about=ABOUT, progress=progress)
     assert told == [(done, TOTAL) for done in range(steps + 1, TOTAL + 1)]
-    assert_same(weights(whole), weights(resumed))
+    assert_same(expected, weights(resumed))
     assert record.steps == whole_record.steps == TOTAL
     assert record.losses["segmentation"] == whole_record.losses["segmentation"] or steps == STEPS + 1
 
 
 @pytest.mark.parametrize("steps", [STEPS, STEPS + 1])
-def test_killed_after_the_last_checkpoint_of_either_part(build, pixels, tmp_path, always_checkpoint, steps):
+def test_killed_after_the_last_checkpoint_of_either_part(build, pixels, whole, tmp_path, always_checkpoint, steps):
     """At the boundary the checkpoint has the first part's optimiser, which the second must not be given."""
 
     def kill(done, total, losses):
@@ -103,10 +111,9 @@ def test_killed_after_the_last_checkpoint_of_either_part(build, pixels, tmp_path
     kept = load_checkpoint(tmp_path)
     assert kept.step == steps
     assert kept.optimiser
-    whole, resumed = build(), build(seed=99)
-    fit(whole, pixels, QUICK)
+    resumed = build(seed=99)
     fit(resumed, pixels, QUICK, folder=tmp_path)
-    assert_same(weights(whole), weights(resumed))
+    assert_same(whole[0], weights(resumed))
 
 
 def test_a_finished_training_is_not_trained_again(build, pixels, tmp_path):
