@@ -17,6 +17,7 @@ def export(
     /,
     *,
     to: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ("onnx", "openvino"),
+    int8: bool = False,
     data: Path | None = None,
     layout: str = "auto",
     force: bool = False,
@@ -29,6 +30,8 @@ def export(
         Folder that train wrote.
     to
         onnx, openvino, or both.
+    int8
+        Write a graph in 8 bits beside each as well; needs good images as DATA, or a category with train/good.
     data
         Images to hold the graph against the model on: good ones, or a labelled set; made from a seed if not given.
     layout
@@ -45,6 +48,7 @@ def export(
         exported = export_model(
             model,
             to,
+            int8=int8,
             data=data,
             layout=layout,
             force=force,
@@ -54,11 +58,20 @@ def export(
     rows = []
     for one in exported:
         parity = one.record["parity"]
-        auroc = parity["auroc"]
-        change = "–" if auroc is None else f"{auroc['graph'] - auroc['model']:+.4f}"
+        change = "–" if parity["auroc"] is None else f"{parity['auroc']['graph'] - parity['auroc']['model']:+.4f}"
+        milliseconds = (f"{parity['milliseconds'][key]:.1f} ms" for key in ("graph", "model"))
         differences = (f"{parity[key]:.1e}" for key in ("map", "score"))
-        rows.append((one.name, f"{one.bytes / 1e6:.1f} MB", *differences, change, str(parity["verdicts_changed"])))
-    table(("graph", "size", "map differs by", "score by", "AUROC", "other verdicts"), rows)
+        rows.append(
+            (
+                one.name,
+                f"{one.bytes / 1e6:.1f} MB",
+                *milliseconds,
+                *differences,
+                change,
+                str(parity["verdicts_changed"]),
+            )
+        )
+    table(("graph", "size", "an image", "in torch", "map differs by", "score by", "AUROC", "other verdicts"), rows)
     parity = exported[0].record["parity"]
     say(f"largest differences from the model on {parity['source']}; the colour scale spans {parity['scale']:.3g}")
     say(f"model: {model} (shiftproof predict takes the fastest of its graphs that can run here)")

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shiftproof.artefact import WEIGHTS, environment, load_manifest, package_version, save_export
 from shiftproof.calibration import Calibration
-from shiftproof.data import decode_images, good_images, labelled_images, synthetic_images
+from shiftproof.data import DecodedImages, decode_images, good_images, labelled_images, synthetic_images
 from shiftproof.errors import BackendError, DataError, ExportError, ModelError, UsageError, unknown
-from shiftproof.export.graph import OPSET, Judged, files_of, to_onnx
-from shiftproof.export.parity import FLOAT, GateImages, compare, exceeded
+from shiftproof.export.graph import OPSET, Judged, files_of, to_onnx, to_openvino
+from shiftproof.export.int8 import AT_MOST, fine_teacher, quantise
+from shiftproof.export.parity import FLOAT, INT8, GateImages, compare, exceeded
 from shiftproof.methods import Inspector
 from shiftproof.runtime import BACKENDS, GRAPH_VERSION, installed, open_graph
 from shiftproof.torch_engine import TorchEngine, build_method
@@ -37,6 +39,7 @@ def export_model(
     model: str | Path,
     to: Sequence[str] = TARGETS,
     *,
+    int8: bool = False,
     data: str | Path | None = None,
     layout: str = "auto",
     force: bool = False,
@@ -48,6 +51,8 @@ def export_model(
     Args:
         model: its folder.
         to: "onnx", "openvino".
+        int8: write a quantised graph beside each; needs ``data`` with good images, of which some are used for that and
+            not for the gate.
         data: images for the gate, good ones or a labelled set; by default images made from a seed.
         layout: of ``data``.
         force: write a graph that is outside the tolerance as well. The manifest says so, and ``auto`` passes it over.
@@ -64,7 +69,9 @@ def export_model(
             raise unknown("export", target, TARGETS)
     if not to:
         raise UsageError(f"nothing to export to: name {' or '.join(TARGETS)}")
-    _need("onnx", "onnxscript", *(BACKENDS[name].package for name in to))
+    if int8 and data is None:
+        raise UsageError("--int8 takes the ranges of activations from good images: give some with --data")
+    _need("onnx", "onnxscript", *(BACKENDS[name].package for name in to), *(["nncf"] if int8 else []))
     manifest = load_manifest(folder)
     calibration = Calibration.from_json(manifest["calibration"])
     try:
@@ -73,7 +80,7 @@ def export_model(
     except (KeyError, TypeError, RuntimeError) as error:
         written = manifest.get("shiftproof")
         raise ModelError(f"{folder} was written by shiftproof {written}: export it with that version") from error
-    images = _gate_images(data, layout, (height, width), warn)
+    images, good = _images(data, layout, (height, width), int8, warn)
     metadata = {
         "graph": str(GRAPH_VERSION),
         "shiftproof": str(package_version("shiftproof")),
@@ -84,13 +91,20 @@ def export_model(
         "threshold": repr(calibration.threshold),
     }
     inspector = Inspector(method)
-    graph = to_onnx(Judged(inspector, calibration.scores), (height, width), metadata)
-    files = {name: files_of(name, graph, metadata) for name in dict.fromkeys(to)}
+    graph = to_onnx(Judged(inspector, calibration.scores), (height, width))
+    serialised, kept = graph.SerializeToString(), fine_teacher(graph, height)
+    files: dict[str, dict[str, bytes]] = {}
+    for name in dict.fromkeys(to):
+        network = graph if name == "onnx" else to_openvino(serialised)
+        files[name] = files_of(name, network, metadata)
+        if good is not None:
+            files[f"{name}-int8"] = files_of(f"{name}-int8", quantise(network, good, kept), metadata)
     with tempfile.TemporaryDirectory() as scratch:
         engines = {name: _open(name, files[name], Path(scratch), manifest) for name in files}
         reference = TorchEngine(inspector, (height, width))
         found = compare(reference, engines, images, calibration, on_progress)
-    failed = {name: wrong for name, one in found.items() if (wrong := exceeded(one, FLOAT))}
+    tolerances = {name: INT8 if BACKENDS[name].int8 else FLOAT for name in files}
+    failed = {name: wrong for name, one in found.items() if (wrong := exceeded(one, tolerances[name]))}
     for name, wrong in failed.items():
         line = f"{name}'s graph differs from the model on {images.source}: {', '.join(wrong)}"
         if not np.isfinite(found[name]["map"]):
@@ -101,13 +115,13 @@ def export_model(
     exported = []
     for name, contents in files.items():
         record = {
-            "precision": "float32",
+            "precision": "int8" if BACKENDS[name].int8 else "float32",
             "graph": GRAPH_VERSION,
             "opset": OPSET,
             "environment": environment(),
             "parity": {
                 **found[name],
-                "tolerance": asdict(FLOAT),
+                "tolerance": asdict(tolerances[name]),
                 "passed": name not in failed,
                 "warnings": failed.get(name, []),
             },
@@ -125,25 +139,33 @@ def _open(name: str, files: Mapping[str, bytes], scratch: Path, manifest: Mappin
     return open_graph(name, scratch, manifest)
 
 
-def _gate_images(
-    data: str | Path | None, layout: str, size: tuple[int, int], warn: Callable[[str], None]
-) -> GateImages:
-    """A labelled set with its labels, or else good images; images out of a seed where there is no data."""
+def _images(
+    data: str | Path | None, layout: str, size: tuple[int, int], int8: bool, warn: Callable[[str], None]
+) -> tuple[GateImages, NDArray[np.uint8] | None]:
+    """Images for the gate: a labelled set with its labels, or else good images, or images out of a seed where there is no
+    data; and, for int8, good images uint8 [N, H, W, 3] that are not among them.
+    """
     if data is None:
-        return GateImages(synthetic_images(size, SYNTHETIC), None, f"{SYNTHETIC} synthetic images")
+        return GateImages(synthetic_images(size, SYNTHETIC), None, f"{SYNTHETIC} synthetic images"), None
     data = Path(data)
+
+    def decode(paths: list[Path]) -> DecodedImages:
+        decoded = decode_images(paths, size)
+        for _, reason in decoded.failures:
+            warn(f"left out: {reason}")
+        return decoded
+
     try:
         truth = {item.path: item.defective for item in labelled_images(data, layout).images}
     except DataError:
         truth = {}
-    decoded = decode_images(list(truth) or good_images(data, layout), size)
-    for _, reason in decoded.failures:
-        warn(f"left out: {reason}")
-    count = len(decoded.paths)
-    if truth:
-        defective = np.array([truth[path] for path in decoded.paths])
-        return GateImages(decoded.pixels, defective, f"{count} labelled images of {data.resolve().name}")
-    return GateImages(decoded.pixels, None, f"{count} good images of {data.resolve().name}")
+    good = good_images(data, layout) if int8 or not truth else []
+    every_other = good[::2]
+    chosen = dict.fromkeys(every_other[:: max(1, -(-len(every_other) // AT_MOST))] if int8 else [])
+    decoded = decode([path for path in truth or good if path not in chosen])
+    count = f"{len(decoded.paths)} {'labelled' if truth else 'good'} images of {data.resolve().name}"
+    defective = np.array([truth[path] for path in decoded.paths]) if truth else None
+    return GateImages(decoded.pixels, defective, count), decode(list(chosen)).pixels if int8 else None
 
 
 def _need(*packages: str) -> None:

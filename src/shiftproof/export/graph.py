@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -42,19 +43,21 @@ class Judged(nn.Module):
         return maps, scores, (1 + reached) / (len(self.held_out) + 1)
 
 
-def to_onnx(module: nn.Module, image_size: tuple[int, int], metadata: Mapping[str, str]) -> bytes:
-    """Write a module as an ONNX graph with a free batch size; constants are folded, and batch norms into convolutions.
+def to_onnx(module: nn.Module, image_size: tuple[int, int]) -> Any:
+    """A module as an ONNX graph with a free batch size; constants are folded, and batch norms into convolutions.
 
     Args:
         module: maps uint8 [B, H, W, 3] to :data:`~shiftproof.runtime.OUTPUTS`; on the processor.
         image_size: (height, width), fixed in the graph.
-        metadata: text to keep in the graph.
+
+    Returns:
+        an ``onnx.ModelProto``.
 
     Raises:
         ExportError: an operation that ONNX lacks; it is named.
     """
     example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)  # of two, since one would be taken for a constant
-    with _quietly(), torch.no_grad():
+    with quietly("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
         try:
             program: Any = torch.onnx.export(
                 module,
@@ -69,17 +72,17 @@ def to_onnx(module: nn.Module, image_size: tuple[int, int], metadata: Mapping[st
             )
         except Exception as error:
             raise ExportError(
-                f"the model cannot be written as ONNX ({_reason(error)}): write that operation with others, or keep to "
+                f"the model cannot be written as ONNX ({reason(error)}): write that operation with others, or keep to "
                 "--backend torch for this method"
             ) from error
-        proto = program.model_proto
-    for key, value in metadata.items():
-        proto.metadata_props.add(key=key, value=value)
-    return bytes(proto.SerializeToString())
+    proto = program.model_proto
+    for node in proto.graph.node:
+        del node.metadata_props[:]  # where each came from: paths of this machine
+    return proto
 
 
-def to_openvino(graph: bytes, metadata: Mapping[str, str]) -> tuple[bytes, bytes]:
-    """Write an ONNX graph as OpenVINO's two files, the XML and the weights; float32 stays float32.
+def to_openvino(graph: bytes) -> Any:
+    """An ONNX graph as an ``openvino.Model``.
 
     Raises:
         ExportError: OpenVINO cannot read the graph.
@@ -89,30 +92,35 @@ def to_openvino(graph: bytes, metadata: Mapping[str, str]) -> tuple[bytes, bytes
     try:
         model = openvino.Core().read_model(io.BytesIO(graph))
     except Exception as error:
-        raise ExportError(f"OpenVINO cannot read the graph ({_reason(error)}): export with --to onnx alone") from error
+        raise ExportError(f"OpenVINO cannot read the graph ({reason(error)}): export with --to onnx alone") from error
     for node in model.get_ops():
         if node.get_type_name() == "TopK":  # ONNX's keeps the order of equal values, OpenVINO's only where it is told
             node.set_attribute("stable", True)
-    return openvino_files(model, metadata)
+    return model
 
 
-def openvino_files(model: Any, metadata: Mapping[str, str]) -> tuple[bytes, bytes]:
-    """The content of ``model.xml`` and ``model.bin`` of an OpenVINO model, with metadata inside."""
+def files_of(name: str, graph: Any, metadata: Mapping[str, str]) -> dict[str, bytes]:
+    """A graph as the files that a backend opens, by their path in the model folder.
+
+    Args:
+        name: of the backend.
+        graph: an ``openvino.Model`` or an ``onnx.ModelProto``, as the backend wants; float32 stays float32.
+        metadata: text to keep inside.
+    """
+    files = BACKENDS[name].files
+    if BACKENDS[name].export == "onnx":
+        del graph.metadata_props[:]
+        for key, value in metadata.items():
+            graph.metadata_props.add(key=key, value=value)
+        return {files[0]: graph.SerializeToString()}
     import openvino
 
     for key, value in metadata.items():
-        model.set_rt_info(value, ["shiftproof", key])
+        graph.set_rt_info(value, ["shiftproof", key])
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.xml"
-        openvino.save_model(model, path, compress_to_fp16=False)
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
-
-
-def files_of(name: str, graph: bytes, metadata: Mapping[str, str]) -> dict[str, bytes]:
-    """A float32 ONNX graph as the files that a backend wants, by their path in the model folder."""
-    backend = BACKENDS[name]
-    contents = to_openvino(graph, metadata) if backend.export == "openvino" else (graph,)
-    return dict(zip(backend.files, contents, strict=True))
+        openvino.save_model(graph, path, compress_to_fp16=False)
+        return dict(zip(files, (path.read_bytes(), path.with_suffix(".bin").read_bytes()), strict=True))
 
 
 def _stable_sort(values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
@@ -125,11 +133,9 @@ def _stable_sort(values: Any, stable: bool | None = None, dim: int = -1, descend
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """The exporter speaks of its own steps; what goes wrong it raises."""
-    import logging
-
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+def quietly(*names: str) -> Iterator[None]:
+    """Without what these loggers and their libraries say of their own steps; what goes wrong they raise."""
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -142,7 +148,7 @@ def _quietly() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The innermost cause in a line: exporters wrap it in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__

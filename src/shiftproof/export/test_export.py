@@ -19,6 +19,7 @@ from shiftproof.errors import BackendError, ExportError, ModelError, UsageError
 from shiftproof.export import export as module
 from shiftproof.export import export_model
 from shiftproof.export.graph import Judged, to_onnx
+from shiftproof.export.int8 import fine_teacher
 from shiftproof.export.parity import FLOAT, Tolerance, exceeded
 from shiftproof.methods import METHODS
 from shiftproof.runtime import backends, choose_backend
@@ -88,7 +89,7 @@ def spoilt(folder, factor):
     graph = onnx.load(folder / "model.onnx")
     weights = next(node for node in graph.graph.initializer if len(node.dims) == 4)
     weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(factor), weights.name))
-    return lambda *_: graph.SerializeToString()
+    return lambda *_: graph
 
 
 def test_a_graph_outside_the_tolerance_is_refused_unless_forced(own, monkeypatch):
@@ -138,6 +139,38 @@ def test_a_labelled_set_is_compared_by_its_auroc_too(own, monkeypatch, tmp_path)
     assert (one.record["parity"]["source"], one.record["parity"]["auroc"]) == ("1 good images of good", None)
 
 
+def test_int8_is_smaller_runs_and_was_not_judged_on_the_images_it_was_made_with(own, monkeypatch, tmp_path):
+    for number, image in enumerate(synthetic_images(SIZE, 9, seed=3)):
+        write_image(tmp_path / "good" / f"{number}.png", image)
+    monkeypatch.setattr(module, "to_onnx", spoilt(own, 1.0))
+    with pytest.raises(UsageError, match="--int8 takes the ranges of activations from good images"):
+        export_model(own, int8=True)
+    # Random weights know no good images, so the gate may well refuse them.
+    found = {one.name: one for one in export_model(own, int8=True, data=tmp_path / "good", force=True)}
+    assert list(found) == ["onnx", "onnx-int8", "openvino", "openvino-int8"]
+    for name in FLOAT_BACKENDS:
+        small, large = found[f"{name}-int8"], found[name]
+        assert small.bytes < large.bytes / 2
+        assert small.record["precision"] == "int8"
+        assert small.record["parity"]["source"] == "4 good images of good"
+        assert 0 < small.record["parity"]["score"] < small.record["parity"]["scale"]
+        seen = load(own, f"{name}-int8").inspect(tmp_path / "good" / "1.png")
+        assert np.isfinite(seen.score)
+
+
+def test_the_fine_stages_of_the_teacher_stay_in_float(exported):
+    import onnx
+
+    graph = onnx.load(exported("rdpp") / "model.onnx")
+    weights = {node.name: node.input[1] for node in graph.graph.node if node.op_type.startswith("Conv")}
+    kept = {weights[name] for name in fine_teacher(graph, SIZE[0])}
+    assert "inspector.method.teacher.pyramid.conv_stem.weight" in kept
+    coarse = [name for name in weights.values() if ".teacher." in name and name not in kept]
+    assert {name.split(".blocks.")[1][0] for name in coarse} == {"3", "4"}  # of stride 16
+    assert not any(".student." in name or ".projection." in name for name in kept)
+    assert not any(node.metadata_props for node in graph.graph.node)  # paths of the machine that exported
+
+
 class Unwritable(nn.Module):
     def forward(self, pixels):
         values = torch.linalg.eigvals(pixels[..., 0].float()).real
@@ -146,7 +179,7 @@ class Unwritable(nn.Module):
 
 def test_an_operation_that_does_not_export_is_named_in_a_line():
     with pytest.raises(ExportError, match=r"cannot be written as ONNX.*eig") as raised:
-        to_onnx(Unwritable(), (64, 64), {})
+        to_onnx(Unwritable(), (64, 64))
     assert "\n" not in str(raised.value)
 
 
