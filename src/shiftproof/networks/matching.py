@@ -77,12 +77,14 @@ class SpectrumMatching(nn.Module):
     noise: Tensor
     edges: Tensor
     basis: Tensor
+    synthesis: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("noise", torch.zeros(3, BAND * BAND))
         self.register_buffer("edges", torch.zeros(3, BAND * BAND))
         self.register_buffer("basis", _cosine_basis(BAND), persistent=False)
+        self.register_buffer("synthesis", _overlap_add(self.basis), persistent=False)
 
     def learn(self, batches: Iterable[Tensor]) -> None:
         """Take both numbers of each band from training images [B, 3, H, W] in [0, 1]."""
@@ -107,7 +109,8 @@ class SpectrumMatching(nn.Module):
         limits, gains = (each.reshape(count * channels, -1, 1, 1) for each in (limits, gains))
         kept = windows * (windows.abs() > limits) * gains
         # Windows overlap (BAND / STEP) squared times; the margin around the image has fewer and is cut off.
-        sums = F.conv_transpose2d(kept, self.basis, stride=STEP)[..., BAND : BAND + height, BAND : BAND + width]
+        sums = F.pixel_shuffle(F.conv2d(kept, self.synthesis, padding=BAND // STEP - 1), STEP)
+        sums = sums[..., BAND : BAND + height, BAND : BAND + width]
         return (sums * (STEP / BAND) ** 2).reshape(images.shape)
 
     def _analyse(self, images: Tensor) -> Tensor:
@@ -176,3 +179,14 @@ def _cosine_basis(side: int) -> Tensor:
     waves = math.sqrt(2 / side) * torch.cos(math.pi * (2 * index[None] + 1) * index[:, None] / (2 * side))
     waves[0] /= math.sqrt(2)
     return torch.einsum("ai,bj->abij", waves, waves).reshape(side * side, 1, side, side).float()
+
+
+def _overlap_add(basis: Tensor) -> Tensor:
+    """Filters [STEP * STEP, C, n, n], n = BAND / STEP: ``conv_transpose2d`` with ``basis``, turned round.
+
+    Each block of STEP x STEP pixels is a sum over the n x n windows that cover it: an ordinary convolution with a channel
+    for each pixel of the block, which every backend computes well; the transposed one to a single channel they do not.
+    """
+    count, taps = len(basis), BAND // STEP
+    blocks = basis.reshape(count, taps, STEP, taps, STEP).permute(2, 4, 0, 1, 3)
+    return blocks.reshape(STEP * STEP, count, taps, taps).flip(2, 3).contiguous()

@@ -11,7 +11,16 @@ from torch.nn import functional as F
 
 from shiftproof.export.graph import to_onnx
 from shiftproof.methods import to_images
-from shiftproof.networks.matching import GAIN, LEVELS, SHARPEN, FeatureMatching, SpectrumMatching, ToneMatching
+from shiftproof.networks.matching import (
+    BAND,
+    GAIN,
+    LEVELS,
+    SHARPEN,
+    STEP,
+    FeatureMatching,
+    SpectrumMatching,
+    ToneMatching,
+)
 from shiftproof.runtime import INPUT
 
 DEFECT = (slice(None), slice(None), slice(10, 14), slice(70, 74))
@@ -328,3 +337,11 @@ def test_the_onnx_graph_takes_any_batch_and_says_the_same():
         found = session.run(None, {INPUT: pixels.numpy()})
         for expected, each in zip(network(pixels), found, strict=True):
             torch.testing.assert_close(torch.from_numpy(each), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_overlapping_windows_are_added_as_a_transposed_convolution_adds_them():
+    torch.manual_seed(0)
+    spectrum, windows = SpectrumMatching(), torch.randn(2, BAND * BAND, 7, 9)
+    expected = F.conv_transpose2d(windows, spectrum.basis, stride=STEP)
+    blocks = F.conv2d(windows, spectrum.synthesis, padding=1)
+    torch.testing.assert_close(F.pixel_shuffle(blocks, STEP), expected)
