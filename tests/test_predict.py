@@ -4,6 +4,7 @@ import importlib
 import os
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -186,6 +187,17 @@ def test_its_own_pictures_are_never_inspected(shiftproof, model, tmp_path):
     said = shiftproof("predict", model, tmp_path / "heatmaps", "--out", tmp_path)
     assert said.code == 2
     assert f"all 2 images are heatmaps and masks of {tmp_path}" in said.error
+
+
+def test_images_may_be_named_by_a_parquet_list(shiftproof, model, tmp_path):
+    for name in ("b", "a"):
+        save(tmp_path / "in" / f"{name}.png", texture(1))
+    rows = ["in/b.png", "in/gone.png", str(tmp_path / "in" / "a.png"), "in/b.png"]
+    pyarrow.parquet.write_table(pyarrow.table({"path": rows}), tmp_path / "list.parquet")
+    said = shiftproof("predict", model, tmp_path / "list.parquet", "--out", tmp_path / "out")
+    assert said.code == 3
+    found = [(os.path.basename(row["path"]), row["status"]) for row in read_csv(tmp_path / "out" / "predictions.csv")]  # noqa: PTH119
+    assert found == [("b.png", "ok"), ("gone.png", "error"), ("a.png", "ok")]
 
 
 def test_rows_are_in_the_table_as_they_come_and_no_old_report_beside_them(model, tmp_path):

@@ -27,6 +27,7 @@ from shiftproof.data.layouts import (
     relative_name,
     write_manifest,
 )
+from shiftproof.data.listing import is_listing, listed_images
 from shiftproof.data.synthetic import synthetic_images
 
 __all__ = [
@@ -44,7 +45,9 @@ __all__ = [
     "find_images",
     "good_images",
     "in_order",
+    "is_listing",
     "iter_images",
+    "listed_images",
     "load_mask",
     "read_image",
     "read_mask",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.data import find_images, in_order, write_image
+from shiftproof.data import in_order, write_image
 from shiftproof.detector import BATCH, Detector, Inspection
 from shiftproof.errors import DataError, ImageError
+from shiftproof.evaluation.inputs import PICTURES, Missing, find_inputs, naming
 from shiftproof.evaluation.outputs import Table, clear_outputs
 from shiftproof.report.foremost import Foremost
 from shiftproof.report.heatmap import overlay
@@ -67,7 +67,7 @@ def predict(
 
     Args:
         detector: with its frozen threshold.
-        inputs: image files and folders, in this order.
+        inputs: image files, folders and Parquet lists, in this order.
         out: folder to write to.
         title: of the report.
         on_progress: is told (images done, images in all).
@@ -76,7 +76,7 @@ def predict(
         DataError: nothing to read, or the folder cannot be written. ShiftproofError: nor the report.
     """
     paths, missing = _find(inputs, out)
-    name_of = _naming(paths)
+    name_of = naming({path.parent for path in paths})
     calibration = detector.calibration
     scores, milliseconds = array("d"), array("d")
     listed: Foremost[dict[str, str]] = Foremost(MOST_ROWS)
@@ -96,13 +96,13 @@ def predict(
         if image is None or isinstance(seen, ImageError):
             return path, str(seen)
         heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high)
-        reason = _write_pictures(out, f"{name_of(path)}.png", heat, seen.mask)
+        reason = write_pictures(out, f"{name_of(path)}.png", heat, seen.mask)
         return (path, reason) if reason else _Drawn(path, seen, image, heat)
 
     clear_outputs(out, ["report.html", "predictions.csv"])
     with Table(out / "predictions.csv", COLUMNS) as table:
-        for path, message in missing:
-            fail(path, message)
+        for one in missing:
+            fail(one.path, one.reason)
         for done, drawn in enumerate(in_order(draw, detector.stream_files(paths), ahead=BATCH), start=1):
             if isinstance(drawn, _Drawn):
                 path, seen = drawn.path, drawn.seen
@@ -134,53 +134,23 @@ def predict(
     return Prediction(count, defective=int((report.scores > calibration.threshold).sum()), failures=failures)
 
 
-def _find(inputs: Sequence[str | Path], out: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Every image once, in the order given; an input that is not there fails alone, unless nothing is left.
-
-    Without the pictures of a former run, which lie among the images where ``out`` does.
-    """
-    own = [Path(os.path.realpath(out / folder)) for folder in ("heatmaps", "masks")]
-    folders: dict[Path, bool] = {}  # whether it lies in one of those
+def _find(inputs: Sequence[str | Path], out: Path) -> tuple[list[Path], list[Missing]]:
+    """Every image once, in the order given; an input that is not there fails alone, unless nothing is left."""
     found: dict[Path, None] = {}
-    failures: list[tuple[Path, str]] = []
-    skipped = 0
-    for given in inputs:
-        try:
-            images = find_images(Path(given))
-        except DataError as error:
-            failures.append((Path(given), str(error)))
-            continue
-        for path in images:
-            if path.parent not in folders:
-                place = Path(os.path.realpath(path.parent))
-                folders[path.parent] = any(place.is_relative_to(folder) for folder in own)
-            if folders[path.parent]:
-                skipped += 1
-            else:
-                found[path] = None
-    if not found:
-        if skipped:
-            raise DataError(f"all {skipped} images are heatmaps and masks of {out}: name images, or another --out")
-        raise DataError(failures[0][1] if failures else "no image given: name files or folders")
+    failures: list[Missing] = []
+    for images in find_inputs(inputs, out):
+        if isinstance(images, Missing):
+            failures.append(images)
+        else:
+            found.update(dict.fromkeys(images))
     return list(found), failures
 
 
-def _naming(paths: Sequence[Path]) -> Callable[[Path], str]:
-    """Names for outputs: the path below what all have in common, with its ending, so that no two collide."""
-
-    # Without "..", which would lead out of the folder; links stay, as two of them may lead to one file.
-    def place(path: Path) -> Path:
-        return Path(os.path.abspath(path))  # noqa: PTH100
-
-    common = os.path.commonpath({place(path.parent) for path in paths})
-    return lambda path: place(path).relative_to(common).as_posix()
-
-
-def _write_pictures(out: Path, name: str, heat: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
+def write_pictures(out: Path, name: str, heat: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
     """Write heatmap and mask; says why not where the name is too long, which is a failure of this image alone."""
     try:
-        write_image(out / "heatmaps" / name, heat)
-        write_image(out / "masks" / name, mask.astype(np.uint8) * 255)
+        for folder, picture in zip(PICTURES, (heat, mask.astype(np.uint8) * 255), strict=True):
+            write_image(out / folder / name, picture)
     except DataError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENAMETOOLONG:
             return str(error)
