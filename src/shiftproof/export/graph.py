@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from shiftproof.errors import ExportError
-from shiftproof.runtime import BACKENDS, INPUT, OUTPUTS
+from shiftproof.runtime import BACKENDS, INPUT, OUTPUTS, openvino_core
 
 OPSET = 20  # of ONNX; both runtimes know all of it
 
@@ -87,10 +87,8 @@ def to_openvino(graph: bytes) -> Any:
     Raises:
         ExportError: OpenVINO cannot read the graph.
     """
-    import openvino
-
     try:
-        model = openvino.Core().read_model(io.BytesIO(graph))
+        model = openvino_core().read_model(io.BytesIO(graph))
     except Exception as error:
         raise ExportError(f"OpenVINO cannot read the graph ({reason(error)}): export with --to onnx alone") from error
     for node in model.get_ops():

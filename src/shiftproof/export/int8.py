@@ -8,6 +8,7 @@ that read or write a single channel (smoothing, cosine transforms).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -67,13 +68,15 @@ def quantise(graph: Any, pixels: NDArray[np.uint8], kept: set[str]) -> Any:
                 names=[name for _, name, is_filter in nodes if is_filter or name.split("/")[0] in kept],
             )
             images = nncf.Dataset(list(pixels), lambda image: {INPUT: image[None]})
-            return nncf.quantize(
-                graph,
-                images,
-                preset=nncf.QuantizationPreset.MIXED,
-                ignored_scope=scope,
-                subset_size=len(pixels),
-            )
+            with ThreadPoolExecutor(1) as thread:  # NNCF loads OpenVINO's plugin; see openvino_core for what that does
+                return thread.submit(
+                    nncf.quantize,
+                    graph,
+                    images,
+                    preset=nncf.QuantizationPreset.MIXED,
+                    ignored_scope=scope,
+                    subset_size=len(pixels),
+                ).result()
         except ModuleNotFoundError:
             raise
         except Exception as error:

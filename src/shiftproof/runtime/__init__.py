@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shiftproof.runtime.backends import AUTO, BACKENDS, TORCH, Backend, choose_backend, installed
 from shiftproof.runtime.engine import GRAPH_VERSION, INPUT, OUTPUTS, Engine, check_pixels
-from shiftproof.runtime.graph import open_graph
+from shiftproof.runtime.graph import open_graph, openvino_core
 
 __all__ = [
     "AUTO",
@@ -19,4 +19,5 @@ __all__ = [
     "choose_backend",
     "installed",
     "open_graph",
+    "openvino_core",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -85,6 +87,26 @@ class OnnxEngine:
         return list(self._session.run(list(OUTPUTS), {INPUT: check_pixels(pixels, self.image_size)}))
 
 
+@cache
+def openvino_core() -> Any:
+    """The one ``openvino.Core`` of this process, so that graphs share a plugin.
+
+    It is made in a thread of its own. The CPU plugin gives the thread that loads it another signal stack, and takes the
+    stack away when the plugin goes: a main thread would then die of its next signal, such as Ctrl-C.
+
+    Raises:
+        BackendError: OpenVINO cannot be imported.
+    """
+
+    def make() -> Any:
+        core = _import("openvino").Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+        return core
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()
+
+
 class OpenvinoEngine:
     """A graph in OpenVINO: one image at a time, for it is quickest so; of several images, several at once.
 
@@ -95,7 +117,7 @@ class OpenvinoEngine:
         self._openvino = _import("openvino")
         self.name, self.image_size = name, image_size
         self._options = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-        self._core = self._openvino.Core()
+        self._core = openvino_core()
         try:
             self._model = self._core.read_model(path)
             static = {INPUT: [1, *image_size, 3]}
