@@ -17,6 +17,8 @@ from shiftproof.training.checkpoint import FILE
 
 from .parts import QUICK, read_json, save, texture, weights_sha256
 
+FILES = ["drift.safetensors", "model.json", "weights.safetensors"]
+
 
 @pytest.fixture
 def stop_at_step_3(monkeypatch):
@@ -34,7 +36,7 @@ def stop_at_step_3(monkeypatch):
 
 
 def test_the_model_folder_says_how_it_was_made(model):
-    assert sorted(path.name for path in model.iterdir()) == ["model.json", "weights.safetensors"]
+    assert sorted(path.name for path in model.iterdir()) == FILES
     manifest = read_json(model / "model.json")
     assert manifest["format"] == 1
     assert manifest["method"] == "rd"
@@ -85,7 +87,7 @@ def test_overwrite_replaces_a_model_by_one_of_another_seed(shiftproof, product, 
     manifest = read_json(own_model / "model.json")
     assert (manifest["seed"], manifest["method"]) == (1, "rd")
     assert weights_sha256(own_model) != weights_sha256(model)
-    assert sorted(path.name for path in own_model.iterdir()) == ["model.json", "weights.safetensors"]
+    assert sorted(path.name for path in own_model.iterdir()) == FILES
 
 
 def test_overwrite_never_replaces_what_is_no_model(shiftproof, product, tmp_path):
@@ -124,7 +126,7 @@ def test_a_training_that_was_stopped_is_resumed_to_the_same_model(
     said = shiftproof("train", product, folder, "--resume", *QUICK)
     assert said.code == 0
     assert weights_sha256(folder) == weights_sha256(model)
-    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == FILES
 
 
 def test_a_damaged_checkpoint_is_refused(shiftproof, product, tmp_path):

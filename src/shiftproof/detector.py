@@ -38,6 +38,7 @@ class Inspection:
     anomaly_map: NDArray[np.float32]  # [H, W] of the image's own size
     mask: NDArray[np.bool_]  # [H, W]: where the map lies above the threshold; empty if and only if not defective
     milliseconds: float  # of resizing, networks and map, its share of the batch
+    pixels: NDArray[np.uint8]  # [h, w, 3]: the image as the networks saw it
 
     @property
     def verdict(self) -> str:
@@ -106,10 +107,11 @@ class Detector:
         """Inspect images uint8 [H, W, 3] as they come, in order; no more than a batch of them is held."""
         for held in batched(images, batch):
             started = time.perf_counter()
-            maps, scores = self.maps_and_scores(np.stack([resize_image(image, self.image_size) for image in held]))
+            resized = [resize_image(image, self.image_size) for image in held]
+            maps, scores = self.maps_and_scores(np.stack(resized))
             each = (time.perf_counter() - started) * 1000 / len(held)
-            for image, anomaly_map, score in zip(held, maps, scores, strict=True):
-                yield self._judge(image.shape[:2], anomaly_map, float(score), each)
+            for image, pixels, anomaly_map, score in zip(held, resized, maps, scores, strict=True):
+                yield self._judge(image.shape[:2], pixels, anomaly_map, float(score), each)
 
     def stream_files(
         self, paths: Iterable[Path], batch: int = BATCH
@@ -129,8 +131,13 @@ class Detector:
                     yield file.path, None, file.image
                 else:
                     anomaly_map, score = next(judged)
-                    seen = self._judge(file.image.shape[:2], anomaly_map, float(score), file.milliseconds + each)
-                    yield file.path, file.image, seen
+                    assert file.resized is not None
+                    shape, milliseconds = file.image.shape[:2], file.milliseconds + each
+                    yield (
+                        file.path,
+                        file.image,
+                        self._judge(shape, file.resized, anomaly_map, float(score), milliseconds),
+                    )
 
     def maps_and_scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """The inference path on images of the model's size.
@@ -169,7 +176,12 @@ class Detector:
         return held, maps, scores, (time.perf_counter() - started) * 1000 / len(readable)
 
     def _judge(
-        self, shape: tuple[int, ...], anomaly_map: NDArray[np.float32], score: float, milliseconds: float
+        self,
+        shape: tuple[int, ...],
+        pixels: NDArray[np.uint8],
+        anomaly_map: NDArray[np.float32],
+        score: float,
+        milliseconds: float,
     ) -> Inspection:
         size = (shape[0], shape[1])
         return Inspection(
@@ -180,6 +192,7 @@ class Detector:
             anomaly_map=resize_map(anomaly_map, size),
             mask=_resize_mask(anomaly_map > self.calibration.threshold, size),
             milliseconds=milliseconds,
+            pixels=pixels,
         )
 
 

@@ -18,6 +18,7 @@ from shiftproof.artefact import MANIFEST, TRAINING, environment, refuse_occupied
 from shiftproof.calibration import Calibration, split_held_out
 from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
 from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_MATCHING, Detector, load
+from shiftproof.drift.reference import DRIFT, REFERENCE, make_reference
 from shiftproof.errors import DataError, ModelError, UsageError, unknown
 from shiftproof.methods import Inspector, Method, exact_inference, method_class
 from shiftproof.methods.gnl import Gnl
@@ -158,6 +159,7 @@ def train(
                     "normalisation": "in the graph",
                 },
                 **{key: calibration.to_json() for key, calibration in calibrations.items()},
+                DRIFT: about_drift,
                 "data": {
                     "name": Path(data).resolve().name,
                     "train_images": len(good.pixels),
@@ -172,8 +174,11 @@ def train(
                 "environment": environment(),
                 "seed": config.seed,
             }
-            save_model(place, manifest, {k: v.cpu().numpy() for k, v in trained.state_dict().items()}, overwrite=True)
+            tensors = {k: v.cpu().numpy() for k, v in trained.state_dict().items()}
+            save_model(place, manifest, tensors, files={REFERENCE: reference.to_bytes()}, overwrite=True)
 
+        # The networks do not enter into it, so images that they are trained on serve as well as those held out.
+        reference, about_drift = make_reference(good.pixels, held_out.pixels, np.random.default_rng([config.seed, 3]))
         started = time.monotonic()
 
         def write_snapshot(step: int, losses: Mapping[str, float], place: Path) -> None:

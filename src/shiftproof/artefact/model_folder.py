@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,12 @@ def write_json_atomic(path: Path, obj: Any) -> None:
 
 
 def save_model(
-    folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, overwrite: bool = False
+    folder: Path,
+    manifest: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    *,
+    files: Mapping[str, bytes] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a model folder beside its place and rename it there in one step.
 
@@ -72,6 +77,7 @@ def save_model(
         manifest: what ``model.json`` shall hold (JSON values). Added to it: ``format``, ``shiftproof`` (version),
             ``files`` ({name: {"sha256", "bytes"}}) and ``manifest_sha256`` (over the canonical JSON of all the rest).
         tensors: name -> array, any shape, of a dtype that safetensors knows.
+        files: name -> content of further files to keep beside the weights.
         overwrite: replace a model or an unfinished training that is there, with everything in it. A folder that is
             neither is never replaced. The old one is moved aside first, so a crash loses neither.
 
@@ -85,12 +91,14 @@ def save_model(
         refuse_occupied(folder, overwrite)
         beside.mkdir(parents=True)
         weights = safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in tensors.items()})
-        _write_bytes(beside / WEIGHTS, weights)
+        kept = {WEIGHTS: weights, **(files or {})}
+        for name, bytes_ in kept.items():
+            _write_bytes(beside / name, bytes_)
         content = {
             **manifest,
             "format": FORMAT_VERSION,
             "shiftproof": package_version("shiftproof"),
-            "files": {WEIGHTS: _listed(weights)},
+            "files": {name: _listed(bytes_) for name, bytes_ in kept.items()},
         }
         _write_bytes(beside / MANIFEST, _json_text(_signed(content)).encode("utf-8", "backslashreplace"))
         _move_into_place(beside, place)
@@ -115,20 +123,48 @@ def save_export(folder: Path, name: str, files: Mapping[str, bytes], record: Map
     Raises:
         ModelError: no such model, the disk is full, the place cannot be written.
     """
-    folder = Path(folder)
     manifest = load_manifest(folder, verify=False)
     exports = dict(manifest.get("exports", {}))
     former = exports.pop(name, {"files": []})["files"]
+    told = {"exports": {**exports, name: {**record, "files": sorted(files)}}}
+    _add_files(Path(folder), {**manifest, "exports": exports}, former, files, told)
+
+
+def save_reference(folder: Path, key: str, name: str, content: bytes, record: Mapping[str, Any]) -> None:
+    """Add a file of reference values to a model folder, or replace it; as safe as :func:`save_export`.
+
+    Args:
+        folder: a folder that :func:`save_model` wrote.
+        key: of ``model.json``, to keep ``record`` under.
+        name: of the file.
+        content: of the file.
+        record: JSON values.
+
+    Raises:
+        ModelError: no such model, the disk is full, the place cannot be written.
+    """
+    manifest = load_manifest(folder, verify=False)
+    manifest.pop(key, None)
+    _add_files(Path(folder), manifest, [name], {name: content}, {key: dict(record)})
+
+
+def _add_files(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    former: Iterable[str],
+    files: Mapping[str, bytes],
+    told: Mapping[str, Any],
+) -> None:
+    """Write files into a model folder: unlisted first, then written, then listed with what is ``told`` of them."""
     listed = {path: entry for path, entry in manifest["files"].items() if path not in {*former, *files}}
     try:
         if len(listed) < len(manifest["files"]):
-            write_json_atomic(folder / MANIFEST, _signed({**manifest, "files": listed, "exports": exports}))
+            write_json_atomic(folder / MANIFEST, _signed({**manifest, "files": listed}))
         for path, content in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             _write_bytes(folder / path, content)
             listed[path] = _listed(content)
-        exports[name] = {**record, "files": sorted(files)}
-        write_json_atomic(folder / MANIFEST, _signed({**manifest, "files": listed, "exports": exports}))
+        write_json_atomic(folder / MANIFEST, _signed({**manifest, **told, "files": listed}))
     except OSError as error:
         raise ModelError(_cannot_write(folder, error)) from error
 

@@ -1,0 +1,37 @@
+"""Drift: does what the camera sees still look like the good images; if not, what changed, does it matter, and what to do."""
+
+from __future__ import annotations
+
+from shiftproof.drift.monitor import ALPHA, DRIFT, STEADY, WATCH, DriftState, Monitor
+from shiftproof.drift.reference import (
+    REFERENCE,
+    Reference,
+    load_reference,
+    make_reference,
+    matched_groups,
+    reference_of_files,
+    write_reference,
+)
+from shiftproof.drift.statistics import GROUPS, STATISTICS, measure
+from shiftproof.drift.words import Effect, Finding
+
+__all__ = [
+    "ALPHA",
+    "DRIFT",
+    "DriftState",
+    "Effect",
+    "Finding",
+    "GROUPS",
+    "Monitor",
+    "REFERENCE",
+    "Reference",
+    "STATISTICS",
+    "STEADY",
+    "WATCH",
+    "load_reference",
+    "make_reference",
+    "matched_groups",
+    "measure",
+    "reference_of_files",
+    "write_reference",
+]
