@@ -128,18 +128,36 @@ def _fill(peer: Peer, pixels: NDArray[np.uint8]) -> Peer:
     return peer
 
 
+def fitted(
+    folder: Path, name: str, teacher: Teacher, pixels: NDArray[np.uint8], epochs: int, seed: int
+) -> tuple[Peer, float, float]:
+    """A fitted peer with its seconds and processor seconds; kept in ``folder`` as ``peer.pt``, a pickle of ours alone."""
+    kept = folder / "peer.pt"
+    if not kept.is_file():
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  PatchCore's projection draws from the global generator
+        started, processor = time.perf_counter(), time.process_time()
+        peer = PEERS[name](teacher, pixels, epochs)
+        seconds = (time.perf_counter() - started, time.process_time() - processor)
+        print(f"# {folder.name}: fitted in {seconds[0]:.0f} s", flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save((peer, *seconds), kept)
+    return torch.load(kept, weights_only=False)
+
+
+def cell_name(data: Path, name: str, arguments: argparse.Namespace) -> str:
+    """Of a category, a peer, its settings and a seed."""
+    trained = [str(arguments.epochs)] if name == "reverse_distillation" else []
+    return "_".join([data.name, name, *trained, arguments.image_size, str(arguments.seed)])
+
+
 def compute(cell: Path, data: Path, name: str, arguments: argparse.Namespace) -> None:
     """Fit, calibrate and evaluate one cell; its folder keeps ``cell.json``, the scores and the report."""
     size, seed = fit_size(parse_size(arguments.image_size)), arguments.seed
     paths = good_images(data)
     chosen, held_out = (decode_images([paths[i] for i in part], size) for part in split_held_out(len(paths), seed))
     teacher, source = load_teacher(BACKBONE, arguments.weights)
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  PatchCore's projection draws from the global generator
-    started, processor = time.perf_counter(), time.process_time()
-    peer = PEERS[name](teacher, chosen.pixels, arguments.epochs)
-    seconds, processor_seconds = time.perf_counter() - started, time.process_time() - processor
-    print(f"# {cell.name}: fitted in {seconds:.0f} s", flush=True)
+    peer, seconds, processor_seconds = fitted(cell, name, teacher, chosen.pixels, arguments.epochs, seed)
     calibration = calibrate(peer.eval(), held_out.pixels, FALSE_ALARMS)
     versions = {**environment(), "anomalib": importlib.metadata.version("anomalib")}
     images: dict[str, Any] = {"train_images": len(chosen.pixels), "held_out_images": len(held_out.pixels)}
@@ -232,8 +250,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     for data in arguments.data:
         for name in arguments.peers:
-            trained = [str(arguments.epochs)] if name == "reverse_distillation" else []
-            cell = arguments.out / "_".join([data.name, name, *trained, arguments.image_size, str(arguments.seed)])
+            cell = arguments.out / cell_name(data, name, arguments)
             if not (cell / "cell.json").is_file():
                 compute(cell, data, name, arguments)
                 print(f"# done: {cell.name}", flush=True)
