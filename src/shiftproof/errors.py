@@ -28,6 +28,14 @@ class ImageError(DataError):
     """One image that cannot be read. Commands that work through many images record it and go on."""
 
 
+class ImageFormatError(ImageError):
+    """An image in a format, or with a pixel format, that is not read."""
+
+
+class ImageSizeError(ImageError):
+    """An image larger than was allowed."""
+
+
 class WeightsError(ShiftproofError):
     """Teacher weights that cannot be found, read or matched to the network."""
 

@@ -201,7 +201,7 @@ def load_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
                 f"{FORMAT_VERSION}): pip install -U shiftproof"
             )
         signature = manifest.pop("manifest_sha256", None)
-        intact = signature == _manifest_sha256(manifest)
+        intact = signature == manifest_sha256(manifest)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, "it is not JSON") from error
     if not intact:
@@ -275,11 +275,11 @@ def _listed(content: bytes) -> dict[str, Any]:
 
 
 def _signed(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {**content, "manifest_sha256": _manifest_sha256(content)}
+    return {**content, "manifest_sha256": manifest_sha256(content)}
 
 
-def _manifest_sha256(content: Mapping[str, Any]) -> str:
-    """SHA-256 of the content in canonical JSON: white space and order, which mean nothing, do not count."""
+def manifest_sha256(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's content in canonical JSON: white space and order, which mean nothing, do not count."""
     # Through JSON once: what is hashed is what a reader gets (tuples are lists, keys are strings and sort as such).
     plain = json.loads(json.dumps(content, allow_nan=False))
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)

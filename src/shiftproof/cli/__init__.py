@@ -12,6 +12,7 @@ from shiftproof.cli.benchmark import benchmark
 from shiftproof.cli.commands import COMMANDS
 from shiftproof.cli.console import ERR, printable
 from shiftproof.cli.data import data
+from shiftproof.cli.service import serve
 from shiftproof.errors import ShiftproofError
 
 REFUSED = 2  # exit code: wrong use, or nothing to work on
@@ -31,7 +32,7 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `run` says a line of its own
     )
-    for command in (*COMMANDS, benchmark, data):
+    for command in (*COMMANDS, benchmark, data, serve):
         app.command(command)
     return app
 

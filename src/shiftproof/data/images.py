@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from shiftproof.errors import DataError, ImageError, UsageError
+from shiftproof.errors import DataError, ImageError, ImageFormatError, ImageSizeError, UsageError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """File name endings taken for images, lower case, with the dot. Content, not ending, decides how one is read."""
@@ -164,13 +164,15 @@ def _load(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise _refusal(name, "is empty (0 bytes); save or copy it again")
     reader = next((reader for signatures, reader in _READERS if data.startswith(signatures)), None)
     if reader is None:
-        raise _refusal(name, "is not an image; expected PNG, JPEG, BMP, TIFF or WebP content")
+        raise _refusal(name, "is not an image; expected PNG, JPEG, BMP, TIFF or WebP content", ImageFormatError)
     image: Image.Image = reader(io.BytesIO(data))
     width, height = image.size
     if width * height > max_pixels:
-        raise _refusal(name, f"claims {width}x{height} pixels, more than the {max_pixels} allowed; crop or shrink it")
+        reason = f"claims {width}x{height} pixels, more than the {max_pixels} allowed; crop or shrink it"
+        raise _refusal(name, reason, ImageSizeError)
     if image.mode not in _MODES:
-        raise _refusal(name, f"pixel format {image.mode!r} is not supported; convert it to 8- or 16-bit gray or RGB")
+        reason = f"pixel format {image.mode!r} is not supported; convert it to 8- or 16-bit gray or RGB"
+        raise _refusal(name, reason, ImageFormatError)
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     return image
@@ -188,8 +190,8 @@ def _refusing_damage(name: str) -> Iterator[None]:
         raise _refusal(name, f"is damaged or truncated ({reason}); save or copy it again") from error
 
 
-def _refusal(name: Path | str, reason: str) -> ImageError:
-    return ImageError(re.sub(r"[\r\n]+", " ", f"{name}: {reason}"))
+def _refusal(name: Path | str, reason: str, kind: type[ImageError] = ImageError) -> ImageError:
+    return kind(re.sub(r"[\r\n]+", " ", f"{name}: {reason}"))
 
 
 def _unwritable(path: Path, error: OSError) -> DataError:

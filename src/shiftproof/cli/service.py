@@ -1,0 +1,143 @@
+"""The command for an inspection station."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from shiftproof.cli.console import ERR, printable, say
+from shiftproof.errors import UsageError
+
+if TYPE_CHECKING:
+    from shiftproof.service.station import Station
+
+MEBIBYTE = 2**20
+Several = Parameter(consume_multiple=True)
+
+
+def serve(
+    *models: Path,
+    db: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token_file: Path | None = None,
+    data: Path = Path("station"),
+    public_host: Annotated[tuple[str, ...], Several] = (),
+    backend: str = "auto",
+    threads: int | None = None,
+    queue: int = 256,
+    batch: int = 8,
+    wait: float = 2.0,
+    retention: float = 20480.0,
+    max_file: float = 32.0,
+    max_files: int = 64,
+    max_pixels: int = 50_000_000,
+) -> int:
+    """Serve models over HTTP: inspect images, remember every inspection, review them in a browser.
+
+    Parameters
+    ----------
+    models
+        Model folders; a model's name is its folder's.
+    db
+        URL of the database: sqlite:///FILE or postgresql://USER@HOST/NAME; by default SQLite in DATA.
+    host
+        Address to listen on; other than loopback needs --token-file.
+    port
+        To listen on; 0 takes any that is free.
+    token_file
+        File with a secret of 16 characters or more, which clients show as Authorization: Bearer.
+    data
+        Folder for images, heatmaps and the SQLite database.
+    public_host
+        Names under which a reverse proxy makes a station on loopback known.
+    backend
+        torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of a model's graphs that can run here.
+    threads
+        Processor threads for each model; by default the backend's own choice.
+    queue
+        Images that may wait for a model; more are refused with a time to come again.
+    batch
+        Images that go through a model at once, at most.
+    wait
+        Milliseconds that an image waits for others to join it.
+    retention
+        Mebibytes of images and heatmaps to keep; the oldest go first, reviewed ones last. Rows stay.
+    max_file
+        Mebibytes that one file may have.
+    max_files
+        Files in one request.
+    max_pixels
+        That an image may claim to have.
+    """
+    try:
+        from shiftproof.service.server import serve as run
+        from shiftproof.service.settings import Limits, Settings
+    except ModuleNotFoundError as error:
+        raise UsageError(f"serve needs the package {error.name}: pip install 'shiftproof[serve]'") from error
+
+    for name, value, least in (
+        ("--queue", queue, 1),
+        ("--batch", batch, 1),
+        ("--wait", wait, 0),
+        ("--retention", retention, 1),
+        ("--max-file", max_file, 0.001),
+        ("--max-files", max_files, 1),
+        ("--max-pixels", max_pixels, 1),
+        ("--port", port, 0),
+    ):
+        if value < least:
+            raise UsageError(f"{name} {value}; expected {least} or more")
+    limits = Limits(
+        files=max_files,
+        file_bytes=int(max_file * MEBIBYTE),
+        body_bytes=max(Limits.body_bytes, int((max_file + 1) * MEBIBYTE)),
+        pixels=max_pixels,
+    )
+    settings = Settings(
+        models=models,
+        data=data,
+        database=db,
+        host=host,
+        port=port,
+        token=None if token_file is None else read_token(token_file),
+        public_hosts=public_host,
+        backend=backend,
+        threads=threads,
+        queue=queue,
+        batch=batch,
+        wait=wait / 1000,
+        retention_bytes=int(retention * MEBIBYTE),
+        limits=limits,
+    )
+    logging.basicConfig(handlers=[_Lines()], level=logging.INFO, format="%(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    run(settings, _show)
+    say("stopped: everything that was accepted is answered and written down")
+    return 0
+
+
+def read_token(path: Path) -> str:
+    """The secret in a file, without white space around it."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UsageError(f"--token-file {path} cannot be read ({reason}): give a file with a secret in it") from error
+
+
+def _show(address: str, station: Station) -> None:
+    names = ", ".join(f"{name} ({line.version.detector.backend})" for name, line in station.lines.items())
+    say(f"serving {names} at {address}; Ctrl-C stops")
+    say(f"database: {station.database.shown}; images: {station.settings.data}")
+
+
+class _Lines(logging.Handler):
+    """Log lines on standard error, as everything the command line says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, and a traceback where there is one."""
+        ERR.print(f"{record.levelname.lower()}: {printable(self.format(record))}", markup=False)

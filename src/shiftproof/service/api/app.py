@@ -1,0 +1,76 @@
+"""The application: addresses, their guard, and errors as one line of JSON."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+
+from shiftproof import __version__
+from shiftproof.service.api import health, history, inspect, login, models
+from shiftproof.service.api.guard import Guard, is_loopback
+from shiftproof.service.refusal import Refusal
+from shiftproof.service.station import Station
+
+LOG = logging.getLogger("shiftproof.service")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def create_app(station: Station) -> FastAPI:
+    """The application of a station that is open and not started: it starts and stops with the application."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await station.start()
+        try:
+            yield
+        finally:
+            await station.stop()
+
+    app = FastAPI(
+        title="shiftproof station",
+        version=__version__,
+        description="Inspects images for defects and remembers every inspection.",
+        lifespan=lifespan,
+        docs_url=None,  # the usual pages load scripts from elsewhere; /openapi.json is what tools need
+        redoc_url=None,
+    )
+    app.state.station = station
+    for one in (inspect, history, models, health, login):
+        app.include_router(one.router)
+    settings = station.settings
+    local = is_loopback(settings.host)
+    hosts = {*_LOOPBACK, settings.host.lower(), *(name.lower() for name in settings.public_hosts)} if local else None
+    app.add_middleware(Guard, token=settings.token, hosts=hosts)
+
+    @app.exception_handler(Refusal)
+    async def _(request: Request, error: Refusal) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, error.status, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def _(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"error": f"{place}: {first['msg']}"}, 422)
+
+    @app.exception_handler(DBAPIError)
+    async def _(request: Request, error: DBAPIError) -> JSONResponse:
+        LOG.error("the database: %s", " ".join(str(error.orig).split())[:200])
+        return JSONResponse({"error": "the database cannot be reached: try again"}, 503, {"Retry-After": "5"})
+
+    @app.exception_handler(Exception)
+    async def _(request: Request, error: Exception) -> JSONResponse:
+        station.telemetry.errors.inc()
+        return JSONResponse({"error": "a fault of the station; its log says more"}, 500)
+
+    return app

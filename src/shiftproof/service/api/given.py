@@ -1,0 +1,51 @@
+"""What handlers are given: the station, and what a client said in a form that may be kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from shiftproof.service.refusal import Refusal
+from shiftproof.service.station import Station
+from shiftproof.service.store import VERDICTS
+
+
+def _station(request: Request) -> Station:
+    station: Station = request.app.state.station
+    return station
+
+
+StationOf = Annotated[Station, Depends(_station)]
+
+
+def plain(text: str | None) -> str | None:
+    r"""Text that a database keeps and a page shows: without control characters; None where nothing is left.
+
+    >>> plain("line\x00 2"), plain("\r\n") is None
+    ('line 2', True)
+    """
+    kept = "".join(character for character in text or "" if character.isprintable())
+    return kept.encode("utf-8", "replace").decode() or None
+
+
+def verdict_of(name: str, value: str | None) -> str | None:
+    """A verdict, or a refusal (422) that says which there are."""
+    if value is not None and value not in VERDICTS:
+        raise Refusal(422, f"{name} {value[:40]!r}; expected good or defective")
+    return value
+
+
+def in_utc(time: datetime | None) -> datetime | None:
+    """A time; one without a zone is taken as UTC.
+
+    >>> in_utc(datetime(2026, 1, 2)).isoformat()
+    '2026-01-02T00:00:00+00:00'
+    """
+    if time is None:
+        return None
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError as error:  # the year 1 or 9999, in a zone that leads beyond
+        raise Refusal(422, f"time {time}; expected one between the years 1 and 9999 in UTC") from error

@@ -1,0 +1,105 @@
+"""A version of a model that is loaded and served: its engine, its threshold, and how it is told from others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.artefact import MANIFEST, manifest_sha256
+from shiftproof.calibration import Calibration
+from shiftproof.detector import Detector, load
+from shiftproof.errors import ModelError, UsageError
+from shiftproof.service.store import Database, calibrating
+from shiftproof.service.store.calibrating import Calibrated
+
+_DIGITS = 12  # of a version's hash that are shown
+
+Measure = Callable[[NDArray[np.uint8]], Mapping[str, Any]]
+"""How far an image uint8 [h, w, 3] of the model's size lies from what the model was trained on."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model as it is served."""
+
+    name: str  # of the model
+    version: str  # start of the manifest's SHA-256
+    detector: Detector
+    calibrated: Calibrated  # the threshold in use
+    measure: Measure | None = None  # of shift; None where the model has none
+
+    @property
+    def calibration(self) -> Calibration:
+        """In use; not always the one that the model's folder holds."""
+        return self.calibrated.calibration
+
+    def with_calibration(self, calibrated: Calibrated) -> Version:
+        """The same model with another threshold."""
+        return replace(self, calibrated=calibrated)
+
+
+def open_version(
+    name: str, folder: Path, database: Database, *, backend: str = "auto", threads: int | None = None
+) -> Version:
+    """Load a model folder, with the threshold that the database holds for it, or else its own; it has run once then.
+
+    Raises:
+        ModelError, BackendError: as of :func:`shiftproof.load`.
+    """
+    detector = load(folder, backend, threads=threads)
+    version = manifest_sha256(detector.manifest)[:_DIGITS]
+    # The first image would wait for what is compiled on first use: for one image, and for several at once.
+    for count in (1, 2):
+        detector.maps_and_scores(np.zeros((count, *detector.image_size, 3), np.uint8))
+    with database.writing() as session:
+        calibrated = calibrating.latest(session, name, version) or calibrating.add(
+            session, name, version, detector.calibration, calibrating.TRAINING, datetime.now(UTC)
+        )
+    return Version(name, version, detector, calibrated)
+
+
+def model_names(folders: tuple[Path, ...]) -> dict[str, Path]:
+    """The models by name.
+
+    Raises:
+        UsageError: no model, two of one name, or a name that does not fit into an address.
+
+    >>> model_names((Path("models/screw"), Path("old/screw")))
+    Traceback (most recent call last):
+    shiftproof.errors.UsageError: models/screw and old/screw are both called 'screw': rename one of the folders
+    """
+    if not folders:
+        raise UsageError("no model given: name one or more model folders")
+    found: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.resolve().name
+        if not name.isprintable() or not name or "/" in name or len(name) > 100:
+            raise UsageError(f"the folder's name {name!r} cannot be a model's: expected 1 to 100 printable characters")
+        if name in found:
+            raise UsageError(f"{found[name]} and {folder} are both called {name!r}: rename one of the folders")
+        found[name] = folder
+    return found
+
+
+def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a file of a model folder does: names, sizes and times.
+
+    Raises:
+        ModelError: the folder cannot be looked at.
+    """
+    try:
+        return tuple(
+            sorted(
+                (str(path.relative_to(folder)), status.st_size, status.st_mtime_ns)
+                for path in folder.rglob("*")
+                if (status := path.stat()) and path.is_file()
+            )
+        )
+    except OSError as error:
+        raise ModelError(f"cannot look at {folder / MANIFEST}: {error.strerror}; put the model back") from error
