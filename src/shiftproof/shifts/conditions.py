@@ -54,7 +54,7 @@ def parse_conditions(text: str, default_severity: int = 3) -> tuple[Condition, .
     Args:
         text: names with commas between them: ``clean``; a shift, as ``brightness``, ``brightness:4`` or
             ``brightness:1-5`` (a condition's own name, ``brightness-4``, will do too); ``paper``, which is clean and
-            the papers' five shifts at severity 3; ``all``, which is clean and every shift.
+            the papers' five shifts at severity 3; ``all``, which is clean and every shift; ``paper:1-5``, ``all:5``.
         default_severity: of shifts named without one, those of ``all`` included.
 
     Returns:
@@ -68,34 +68,31 @@ def parse_conditions(text: str, default_severity: int = 3) -> tuple[Condition, .
     """
     conditions: dict[Condition, None] = {}
     for item in (part.strip() for part in text.split(",")):
-        if item in GROUPS:
-            severity = 3 if item == "paper" else default_severity
-            named = [CLEAN, *(Condition(shift, severity) for shift in GROUPS[item])]
-        else:
-            named = _shift_conditions(item, default_severity)
-        conditions |= dict.fromkeys(named)
+        conditions |= dict.fromkeys(_conditions(item, default_severity))
     return tuple(conditions)
 
 
-def _shift_conditions(item: str, default_severity: int) -> list[Condition]:
-    """The conditions of one shift: ``name``, ``name:3``, ``name-3`` or ``name:1-5``."""
+def _conditions(item: str, default_severity: int) -> list[Condition]:
+    """The conditions of one shift or group: ``name``, ``name:3``, ``name-3`` or ``name:1-5``."""
     name, _, severities = item.partition(":")
     if re.fullmatch(r".+-\d+", name):
         name, _, severities = item.rpartition("-")
-    if name in GROUPS:
-        raise UsageError(
-            f"{name!r} takes no severity, got {item!r}: write {name!r} alone, or name the shifts one by one"
-        )
-    if name not in SHIFTS:
+    if name not in GROUPS and name not in SHIFTS:
         raise unknown("shift", name, [*GROUPS, *SHIFTS])
-    if name == item:
-        return [Condition(name, default_severity)]
-    span = re.fullmatch(r"(-?\d+)(?:-(\d+))?", severities)
+    if name == "clean" != item:
+        raise UsageError(f"clean takes no severity, got {item!r}: write clean alone")
+    default = 3 if name == "paper" else default_severity
+    levels = range(default, default + 1) if name == item else _severities(name, severities)
+    shifted = [Condition(shift, level) for shift in GROUPS.get(name, (name,)) for level in levels]
+    return [CLEAN, *shifted] if name in GROUPS else shifted
+
+
+def _severities(name: str, text: str) -> range:
+    """What stands behind the colon: ``3`` or ``1-5``."""
+    span = re.fullmatch(r"(-?\d+)(?:-(\d+))?", text)
     if not span:
-        raise UsageError(f"severity {severities!r} of shift {name!r} is not a number: write {name}:3 or {name}:1-5")
-    first, last = Condition(name, int(span[1])), Condition(name, int(span[2] or span[1]))
-    if first.severity > last.severity:
-        raise UsageError(
-            f"severities {severities!r} of shift {name!r} run backwards: write {name}:{last.severity}-{first.severity}"
-        )
-    return [Condition(name, severity) for severity in range(first.severity, last.severity + 1)]
+        raise UsageError(f"severity {text!r} of shift {name!r} is not a number: write {name}:3 or {name}:1-5")
+    first, last = int(span[1]), int(span[2] or span[1])
+    if first > last:
+        raise UsageError(f"severities {text!r} of shift {name!r} run backwards: write {name}:{last}-{first}")
+    return range(first, last + 1)

@@ -5,6 +5,7 @@ import pytest
 
 from shiftproof.errors import UsageError
 from shiftproof.shifts import CLEAN, SHIFTS, Condition, apply_shift, image_seed, parse_conditions
+from shiftproof.shifts.conditions import PAPER_SHIFTS
 
 
 def names(text, **options):
@@ -23,6 +24,8 @@ def names(text, **options):
         ("paper", ["clean", "brightness-3", "contrast-3", "defocus_blur-3", "gaussian_noise-3", "rotation-3"]),
         ("all", ["clean", *(f"{shift}-3" for shift in SHIFTS)]),
         ("scale,paper", ["scale-3", *names("paper")]),
+        ("all:2", ["clean", *(f"{shift}-2" for shift in SHIFTS)]),
+        ("paper:4-5", ["clean", *(f"{shift}-{level}" for shift in PAPER_SHIFTS for level in (4, 5))]),
     ],
 )
 def test_conditions_are_read_in_order_and_once(text, expected):
@@ -54,8 +57,8 @@ def test_every_conditions_name_reads_back():
         ("jpeg:", "severity '' of shift 'jpeg' is not a number: write jpeg:3 or jpeg:1-5"),
         ("jpeg:hard", "severity 'hard'"),
         ("jpeg:4-2", "'4-2' of shift 'jpeg' run backwards: write jpeg:2-4"),
-        ("all:2", "'all' takes no severity"),
-        ("clean-3", "'clean' takes no severity"),
+        ("all:6", "severity 6 of shift 'brightness' is out of range"),
+        ("clean-3", "clean takes no severity, got 'clean-3': write clean alone"),
     ],
 )
 def test_wrong_conditions_are_named_in_one_line(text, message):
