@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import insert, select
+import numpy as np
+from sqlalchemy import ColumnElement, func, insert, select
 from sqlalchemy.orm import Session
 
 from shiftproof.service.store.records import Inspection, Review
 from shiftproof.service.store.tables import InspectionRow, ReviewRow
+
+_DRAWN = 256  # ids in one query
 
 
 @dataclass(frozen=True)
@@ -48,27 +51,35 @@ def add(session: Session, seen: Sequence[Inspection]) -> list[Inspection]:
 def search(session: Session, wanted: Filter, limit: int) -> Page:
     """The newest inspections that pass the filter, at most ``limit`` of them."""
     row = InspectionRow
-    statement = select(row).order_by(row.id.desc()).limit(limit + 1)
-    for column, value in (
-        (row.model, wanted.model),
-        (row.verdict, wanted.verdict),
-        (row.station, wanted.station),
-        (row.truth, wanted.truth),
-    ):
-        if value is not None:
-            statement = statement.where(column == value)
-    if wanted.since is not None:
-        statement = statement.where(row.time >= wanted.since)
-    if wanted.until is not None:
-        statement = statement.where(row.time < wanted.until)
-    if wanted.reviewed is not None:
-        statement = statement.where(row.truth.is_not(None) if wanted.reviewed else row.truth.is_(None))
-    if wanted.before is not None:
-        statement = statement.where(row.id < wanted.before)
-    if wanted.after is not None:
-        statement = statement.where(row.id > wanted.after)
+    statement = select(row).where(*_conditions(wanted)).order_by(row.id.desc()).limit(limit + 1)
     found = [Inspection.of(one) for one in session.scalars(statement)]
     return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+
+def neighbours(session: Session, wanted: Filter, number: int) -> tuple[int | None, int | None]:
+    """The ids next to that of an inspection, of those that pass the filter: the next newer one, and the next older one."""
+    ids = select(InspectionRow.id).where(*_conditions(wanted)).limit(1)
+    newer = session.scalar(ids.where(InspectionRow.id > number).order_by(InspectionRow.id))
+    older = session.scalar(ids.where(InspectionRow.id < number).order_by(InspectionRow.id.desc()))
+    return newer, older
+
+
+def sample(session: Session, wanted: Filter, random: np.random.Generator) -> int | None:
+    """The id of one inspection that passes the filter, any of them as likely as another; None where none does.
+
+    Ids are drawn until one passes, which takes one query while many do; where few are left, all of them are looked at.
+    """
+    ids = select(InspectionRow.id).where(*_conditions(wanted))
+    low, high = session.execute(select(func.min(InspectionRow.id), func.max(InspectionRow.id))).one()
+    if low is None:
+        return None
+    drawn = random.integers(low, high, _DRAWN, endpoint=True).tolist()
+    passing = set(session.scalars(ids.where(InspectionRow.id.in_(drawn))))
+    first = next((number for number in drawn if number in passing), None)
+    if first is not None:
+        return first
+    left = session.scalars(ids).all()
+    return left[int(random.integers(len(left)))] if left else None
 
 
 def find(session: Session, number: int) -> Inspection | None:
@@ -87,3 +98,28 @@ def reviews(session: Session, number: int) -> list[Review]:
     """All reviews of an inspection, the first one first."""
     rows = session.scalars(select(ReviewRow).where(ReviewRow.inspection == number).order_by(ReviewRow.id))
     return [Review.of(row) for row in rows]
+
+
+def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    row = InspectionRow
+    conditions = [
+        column == value
+        for column, value in (
+            (row.model, wanted.model),
+            (row.verdict, wanted.verdict),
+            (row.station, wanted.station),
+            (row.truth, wanted.truth),
+        )
+        if value is not None
+    ]
+    if wanted.since is not None:
+        conditions.append(row.time >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(row.time < wanted.until)
+    if wanted.reviewed is not None:
+        conditions.append(row.truth.is_not(None) if wanted.reviewed else row.truth.is_(None))
+    if wanted.before is not None:
+        conditions.append(row.id < wanted.before)
+    if wanted.after is not None:
+        conditions.append(row.id > wanted.after)
+    return conditions
