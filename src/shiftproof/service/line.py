@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data import decode_image, resize_image
-from shiftproof.errors import ShiftproofError
 from shiftproof.service.ledger import Ledger
 from shiftproof.service.pictures import Arrival, keep_map
 from shiftproof.service.refusal import Refusal
@@ -122,9 +121,8 @@ class Line:
         self._arrived.set()
         return await waiting.answer
 
-    async def call(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """The scores of images of the model's size, between two batches; for calibration."""
-        version = self.version
+    async def scores(self, version: Version, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """The scores of images of the model's size, between two batches; nothing is written down."""
 
         def score() -> NDArray[np.float64]:
             return version.detector.maps_and_scores(np.stack(pixels))[1]
@@ -177,16 +175,21 @@ class Line:
     ) -> None:
         try:
             loop = asyncio.get_running_loop()
-            seen, contents = await loop.run_in_executor(self._pool, _judge_all, version, batch, maps, scores)
-            committed = await self._ledger.commit(seen, contents)
-        except ShiftproofError as error:
-            _fail(batch, error)
+            judged, contents = await loop.run_in_executor(self._pool, _judge_all, version, batch, maps, scores)
+            for one, failed in zip(batch, judged, strict=True):
+                if isinstance(failed, Refusal):
+                    LOG.warning("%s: %s", version.name, failed)
+                    _fail([one], failed)
+            seen = {one: found for one, found in zip(batch, judged, strict=True) if isinstance(found, Inspection)}
+            committed = await self._ledger.commit(list(seen.values()), contents)
+        except Refusal as refusal:
+            _fail(batch, refusal)
             return
         except Exception:
             LOG.exception("%s: cannot finish %d images", version.name, len(batch))
             _fail(batch, Refusal(500, "the inspection could not be finished; the station's log says why"))
             return
-        for one, inspection in zip(batch, committed, strict=True):
+        for one, inspection in zip(seen, committed, strict=True):
             self._telemetry.inspections.labels(version.name, inspection.verdict).inc()
             self._telemetry.seconds.labels(version.name, "total").observe(time.perf_counter() - one.accepted)
             if not one.answer.done():
@@ -208,13 +211,19 @@ def _of_size(arrival: Arrival, image_size: tuple[int, int]) -> NDArray[np.uint8]
 
 def _judge_all(
     version: Version, batch: Sequence[_Waiting], maps: NDArray[np.float32], scores: NDArray[np.float64]
-) -> tuple[list[Inspection], list[Content]]:
-    seen, contents = [], []
+) -> tuple[list[Inspection | Refusal], list[Content]]:
+    judged: list[Inspection | Refusal] = []
+    contents = []
     for one, anomaly_map, score in zip(batch, maps, scores, strict=True):
+        if not np.isfinite(score):
+            judged.append(
+                Refusal(500, f"the model's score of this image is {score}; expected a number: train it again")
+            )
+            continue
         kept = Content.of(MAP, keep_map(anomaly_map, version.calibration))
         contents += [Content(one.arrival.sha256, IMAGE, one.arrival.upload.data), kept]
-        seen.append(_judge(version, one, anomaly_map, float(score), kept.sha256))
-    return seen, contents
+        judged.append(_judge(version, one, anomaly_map, float(score), kept.sha256))
+    return judged, contents
 
 
 def _judge(

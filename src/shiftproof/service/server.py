@@ -14,6 +14,7 @@ import uvicorn
 from shiftproof.errors import UsageError
 from shiftproof.service.api import create_app
 from shiftproof.service.api.guard import is_loopback
+from shiftproof.service.connection import Connection
 from shiftproof.service.settings import Settings
 from shiftproof.service.station import Station
 
@@ -39,6 +40,7 @@ def serve(settings: Settings, on_ready: Callable[[str, Station], None]) -> None:
         station = Station(settings)
         config = uvicorn.Config(
             create_app(station),
+            http=Connection,
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -18,6 +18,7 @@ class Limits:
     waiting_bytes: int = 512 * MEBIBYTE  # of uploads that are in memory at once, over all requests
     pixels: int = 50_000_000  # that an image's header may claim
     silence: float = 20.0  # seconds that a client may send nothing in the middle of its request
+    duration: float = 300.0  # seconds that a request may take to come
 
 
 @dataclass(frozen=True)

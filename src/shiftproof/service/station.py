@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from shiftproof import detector
 from shiftproof.errors import ImageError, ImageFormatError, ImageSizeError, ShiftproofError, UsageError
 from shiftproof.service.ledger import Ledger
 from shiftproof.service.line import Line, Ticket
@@ -24,7 +26,7 @@ from shiftproof.service.settings import Settings
 from shiftproof.service.store import Database, Files, Inspection, history
 from shiftproof.service.telemetry import Telemetry
 from shiftproof.service.uploads import Budget
-from shiftproof.service.versions import Version, model_names, open_version
+from shiftproof.service.versions import Load, Version, model_names, open_version
 
 LOG = logging.getLogger("shiftproof.service")
 
@@ -47,13 +49,15 @@ class Station:
 
     Args:
         settings: what it was told.
+        load: from a model folder to a detector; :func:`shiftproof.load` if not given.
 
     Raises:
         ShiftproofError: a model, the database or the data folder cannot be used.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, load: Load | None = None):
         self.settings = settings
+        self._load: Load = load or partial(detector.load, backend=settings.backend, threads=settings.threads)
         self.telemetry = Telemetry()
         self.budget = Budget(settings.limits.waiting_bytes)
         names = model_names(settings.models)
@@ -210,8 +214,7 @@ class Station:
             self._keys.discard(key)
 
     def _open(self, name: str, folder: Path) -> Version:
-        settings = self.settings
-        version = open_version(name, folder, self.database, backend=settings.backend, threads=settings.threads)
+        version = open_version(name, folder, self.database, self._load)
         self.telemetry.model.labels(name, version.version, version.detector.backend).set(1)
         return version
 

@@ -75,18 +75,18 @@ async def read_uploads(request: Request, limits: Limits, budget: Budget) -> list
 async def _chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     """The body as it comes, unless it is longer than allowed, or does not come."""
     _check_body(_declared(request), limits)
-    received = 0
+    received, until = 0, asyncio.get_running_loop().time() + limits.duration
     stream = request.stream()
     while True:
+        left = until - asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(limits.silence):
+            async with asyncio.timeout(min(limits.silence, left)):
                 chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise Refusal(
-                408, f"nothing came for {limits.silence:g} s in the middle of the request: send it again", _CLOSE
-            ) from error
+            # Closed, because the rest would be taken for the next request.
+            raise Refusal(408, "the request takes too long to come: send it again", {"Connection": "close"}) from error
         except ClientDisconnect as error:
             raise Refusal(400, "the connection was closed in the middle of the request") from error
         received += len(chunk)
@@ -101,9 +101,6 @@ def _unsupported(kind: bytes) -> Refusal:
     )
 
 
-_CLOSE = {"Connection": "close"}
-
-
 def _declared(request: Request) -> int:
     value = request.headers.get("content-length", "0")
     return int(value) if value.isascii() and value.isdigit() else 0
@@ -111,12 +108,12 @@ def _declared(request: Request) -> int:
 
 def _check_body(count: int, limits: Limits) -> None:
     if count > limits.body_bytes:
-        raise Refusal(413, f"the request has more than {limits.body_bytes} bytes: send fewer files at once", _CLOSE)
+        raise Refusal(413, f"the request has more than {limits.body_bytes} bytes: send fewer files at once")
 
 
 def _check_file(count: int, limits: Limits) -> None:
     if count > limits.file_bytes:
-        raise Refusal(413, f"a file has more than {limits.file_bytes} bytes: shrink or crop it", _CLOSE)
+        raise Refusal(413, f"a file has more than {limits.file_bytes} bytes: shrink or crop it")
 
 
 class _Form:
@@ -175,7 +172,7 @@ class _Form:
         if options.get(b"name") != FIELD.encode():
             return
         if len(self._uploads) >= self._limits.files:
-            raise Refusal(413, f"more than {self._limits.files} files in one request: send fewer at once", _CLOSE)
+            raise Refusal(413, f"more than {self._limits.files} files in one request: send fewer at once")
         self._name = file_name(options.get(b"filename", b""))
         self._content = bytearray()
 
@@ -205,6 +202,4 @@ def file_name(name: bytes) -> str | None:
 
 
 def _malformed(error: FormParserError) -> Refusal:
-    return Refusal(
-        400, f"the multipart body is malformed ({' '.join(str(error).split())[:120]}): send it again", _CLOSE
-    )
+    return Refusal(400, f"the multipart body is malformed ({' '.join(str(error).split())[:120]}): send it again")

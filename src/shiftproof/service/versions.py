@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from shiftproof.artefact import MANIFEST, manifest_sha256
 from shiftproof.calibration import Calibration
-from shiftproof.detector import Detector, load
+from shiftproof.detector import Detector
 from shiftproof.errors import ModelError, UsageError
 from shiftproof.service.store import Database, calibrating
 from shiftproof.service.store.calibrating import Calibrated
 
 _DIGITS = 12  # of a version's hash that are shown
 
+Load = Callable[[Path], Detector]
 Measure = Callable[[NDArray[np.uint8]], Mapping[str, Any]]
 """How far an image uint8 [h, w, 3] of the model's size lies from what the model was trained on."""
 
@@ -44,15 +45,13 @@ class Version:
         return replace(self, calibrated=calibrated)
 
 
-def open_version(
-    name: str, folder: Path, database: Database, *, backend: str = "auto", threads: int | None = None
-) -> Version:
+def open_version(name: str, folder: Path, database: Database, load: Load) -> Version:
     """Load a model folder, with the threshold that the database holds for it, or else its own; it has run once then.
 
     Raises:
         ModelError, BackendError: as of :func:`shiftproof.load`.
     """
-    detector = load(folder, backend, threads=threads)
+    detector = load(folder)
     version = manifest_sha256(detector.manifest)[:_DIGITS]
     # The first image would wait for what is compiled on first use: for one image, and for several at once.
     for count in (1, 2):

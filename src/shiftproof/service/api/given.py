@@ -9,7 +9,8 @@ from fastapi import Depends, Request
 
 from shiftproof.service.refusal import Refusal
 from shiftproof.service.station import Station
-from shiftproof.service.store import VERDICTS
+
+LARGEST_ID = 2**63 - 1  # that the databases count to
 
 
 def _station(request: Request) -> Station:
@@ -28,13 +29,6 @@ def plain(text: str | None) -> str | None:
     """
     kept = "".join(character for character in text or "" if character.isprintable())
     return kept.encode("utf-8", "replace").decode() or None
-
-
-def verdict_of(name: str, value: str | None) -> str | None:
-    """A verdict, or a refusal (422) that says which there are."""
-    if value is not None and value not in VERDICTS:
-        raise Refusal(422, f"{name} {value[:40]!r}; expected good or defective")
-    return value
 
 
 def in_utc(time: datetime | None) -> datetime | None:

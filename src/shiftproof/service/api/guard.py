@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "shiftproof_session"
 SESSION_SECONDS = 12 * 3600
+BODY_SECONDS = 20  # that a piece of such a request may take to come
 BODY_BYTES = 64 * 1024  # of every request but an inspection's, which has limits of its own
 _OPEN = ("/healthz", "/readyz", "/login")  # for all
 _OPEN_BELOW = ("/static/",)
@@ -154,11 +156,19 @@ def _signature(until: str, token: str) -> str:
 
 
 def _limited(receive: Receive) -> Receive:
-    received = 0
+    received, more = 0, True
 
     async def limited() -> Message:
-        nonlocal received
-        message = await receive()
+        nonlocal received, more
+        if not more:  # what comes now is the end of the connection, for which a long answer may wait
+            return await receive()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                message = await receive()
+        except TimeoutError as error:
+            reason = "the request takes too long to come: send it again"
+            raise HTTPException(408, reason, {"Connection": "close"}) from error
+        more = bool(message.get("more_body"))
         received += len(message.get("body", b""))
         if received > BODY_BYTES:
             raise HTTPException(413, f"the request has more than {BODY_BYTES} bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -9,14 +10,13 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from shiftproof.service.api.describe import FAILURES, INSPECTION, PAGE, PICTURE
-from shiftproof.service.api.given import StationOf, in_utc, plain
+from shiftproof.service.api.given import LARGEST_ID, StationOf, in_utc, plain
 from shiftproof.service.pictures import draw_image, media_type
 from shiftproof.service.refusal import Refusal
 from shiftproof.service.station import Station
 from shiftproof.service.store import Filter, Inspection, history, inspection_json, reviewing
 
 router = APIRouter(prefix="/v1", tags=["inspections"])
-LARGEST_ID = 2**63 - 1
 Verdict = Literal["good", "defective"]
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Of the inspection.")]
 Cursor = Annotated[int | None, Query(ge=0, le=LARGEST_ID)]
@@ -97,7 +97,7 @@ def image(station: StationOf, number: Id, longest: Longest = None) -> Response:
 @router.get("/inspections/{number}/heatmap", responses={200: PICTURE, **FAILURES}, summary="Its heatmap")
 async def heatmap(station: StationOf, number: Id, longest: Longest = None) -> Response:
     """A PNG of the image's size, or of limited size with `longest`."""
-    seen = _find(station, number)
+    seen = await asyncio.to_thread(_find, station, number)
     return Response(await station.heatmap(seen, longest), media_type="image/png", headers=_PICTURE_HEADERS)
 
 

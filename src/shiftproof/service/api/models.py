@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
 
 from shiftproof.report.page import model_card
+from shiftproof.service import recalibrate as recalibrating
 from shiftproof.service.api.describe import FAILURES
-from shiftproof.service.api.given import StationOf, in_utc
+from shiftproof.service.api.given import LARGEST_ID, StationOf, in_utc
 from shiftproof.service.line import Line
+from shiftproof.service.refusal import Refusal
 from shiftproof.service.store import calibrating, reviewing
 
 router = APIRouter(prefix="/v1", tags=["models"])
@@ -49,6 +53,35 @@ def rates(
     with station.database.reading() as session:
         found = reviewing.rates(session, name, version=version, since=in_utc(since), until=in_utc(until))
     return {"model": name, **found.to_json()}
+
+
+class Wanted(BaseModel):
+    """A new threshold."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"target": 0.01}]})
+    target: float | None = Field(None, ge=1e-4, le=0.5, description="False-alarm rate; by default the one in use.")
+    since: datetime | None = Field(None, description="Only images inspected at that time or later.")
+    calibration: int | None = Field(None, ge=1, le=LARGEST_ID, description="Go back to this one, instead of a new one.")
+
+
+@router.post("/models/{name}/recalibrate", responses={**FAILURES}, summary="A new threshold from reviewed good images")
+async def recalibrate(station: StationOf, name: str, wanted: Wanted | None = None) -> dict[str, Any]:
+    """Used from now on; the former one is kept, and `calibration` leads back to it."""
+    wanted = wanted or Wanted()
+    if wanted.calibration is not None:
+        if wanted.target is not None or wanted.since is not None:
+            raise Refusal(
+                422, "calibration goes back to an earlier threshold, target and since make a new one: give either"
+            )
+        found = await asyncio.to_thread(recalibrating.go_back, station, name, wanted.calibration)
+    else:
+        found = await recalibrating.recalibrate(station, name, target=wanted.target, since=in_utc(wanted.since))
+    return {
+        "model": name,
+        "calibration": found.calibration.to_json(),
+        "former": found.former.to_json(),
+        "remark": found.remark,
+    }
 
 
 def _brief(line: Line) -> dict[str, Any]:

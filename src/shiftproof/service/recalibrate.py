@@ -1,0 +1,127 @@
+"""A new threshold from images that operators have called good, with the same bound as one from training."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from shiftproof.calibration import Calibration, images_needed
+from shiftproof.errors import ImageError
+from shiftproof.service.line import Line
+from shiftproof.service.pictures import Arrival, Upload, decode
+from shiftproof.service.refusal import Refusal
+from shiftproof.service.station import Station
+from shiftproof.service.store import calibrating, reviewing
+from shiftproof.service.store.calibrating import Calibrated
+from shiftproof.service.versions import Version
+
+_AT_ONCE = 8  # images between which inspections get their turn
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """What came of it."""
+
+    calibration: Calibrated  # in use from now on
+    former: Calibrated  # in use until now; kept
+    remark: str  # what to know before one relies on it; empty where there is nothing
+
+
+async def recalibrate(
+    station: Station, name: str, *, target: float | None = None, since: datetime | None = None
+) -> Recalibrated:
+    """Score a model's reviewed good images again, and place its threshold by them.
+
+    Args:
+        station: that serves the model.
+        name: of the model.
+        target: wanted false-alarm rate; None for that of the threshold in use.
+        since: only images inspected at that time or later, such as after a camera was moved.
+
+    Raises:
+        Refusal: 404 no such model; 409 too few images to certify the target.
+    """
+    line = station.line(name)
+    version = line.version
+    former = version.calibrated
+    wanted = former.calibration.target if target is None else target
+    needed = images_needed(wanted, former.calibration.confidence)
+    images = await asyncio.to_thread(_reviewed_good, station, name, since)
+    scores: list[float] = []
+    if len(images) >= needed:  # else nothing is read in vain
+        for start in range(0, len(images), _AT_ONCE):
+            scores += await _scores(station, line, version, [sha256 for sha256, _ in images[start : start + _AT_ONCE]])
+    found = len(scores) or len(images)
+    if len(scores) < needed:
+        raise Refusal(
+            409,
+            f"{found} images of {name} that are kept were reviewed as good; "
+            f"{needed} certify {100 * wanted:g} % false alarms: review more, or ask for a higher target",
+        )
+    placed = Calibration.from_scores(
+        scores, target=wanted, confidence=former.calibration.confidence, map_low=former.calibration.map_low
+    )
+    new = await asyncio.to_thread(_write, station, version, placed, calibrating.REVIEWS)
+    if line.version.version == version.version:  # else it is used when this version comes back
+        line.version = line.version.with_calibration(new)
+    return Recalibrated(new, former, _remark(images, former))
+
+
+def go_back(station: Station, name: str, number: int) -> Recalibrated:
+    """Use an earlier threshold of the version that is served again, as a new entry in the list.
+
+    Raises:
+        Refusal: 404 no such model, or it never had that threshold.
+    """
+    line = station.line(name)
+    with station.database.reading() as session:
+        earlier = calibrating.find(session, number)
+        if earlier is None or (earlier.model, earlier.version) != (name, line.version.version):
+            raise Refusal(
+                404, f"{name} {line.version.version} has no calibration {number}; its card lists those it has"
+            )
+    new = _write(station, line.version, earlier.calibration, earlier.source)
+    former, line.version = line.version.calibrated, line.version.with_calibration(new)
+    return Recalibrated(new, former, "")
+
+
+def _reviewed_good(station: Station, name: str, since: datetime | None) -> Sequence[tuple[str, int]]:
+    with station.database.reading() as session:
+        return calibrating.reviewed_good(session, name, since=since)
+
+
+def _write(station: Station, version: Version, calibration: Calibration, source: str) -> Calibrated:
+    with station.database.writing() as session:
+        return calibrating.add(session, version.name, version.version, calibration, source, datetime.now(UTC))
+
+
+async def _scores(station: Station, line: Line, version: Version, hashes: Sequence[str]) -> list[float]:
+    """Of the images that are still there."""
+    loop = asyncio.get_running_loop()
+
+    def read(sha256: str) -> Arrival | None:
+        data = station.files.read(sha256)
+        if data is None:
+            return None
+        try:
+            return decode(Upload(None, data), version.detector.image_size, station.settings.limits.pixels)
+        except ImageError:  # the limit on pixels is lower than it was
+            return None
+
+    read_all = await asyncio.gather(*(loop.run_in_executor(station.pool, read, sha256) for sha256 in hashes))
+    pixels = [one.pixels for one in read_all if one is not None]
+    return [float(score) for score in await line.scores(version, pixels)] if pixels else []
+
+
+def _remark(images: Sequence[tuple[str, int]], former: Calibrated) -> str:
+    """Alarms alone, reviewed as good, would place the threshold above where good parts of the line lie."""
+    alarms = sum(called > 0 for _, called in images)
+    if reviewing.rate(alarms, len(images)).low <= former.calibration.bound:
+        return ""
+    return (
+        f"{alarms} of the {len(images)} images had been called defective, more than the former bound of "
+        f"{100 * former.calibration.bound:.2g} % allows: the line has drifted, or mostly alarms were reviewed. In that case "
+        "the new threshold is too high: review a random sample of all verdicts, and recalibrate again"
+    )
