@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftproof.drift.monitor import ALPHA, DRIFT, STEADY, WATCH, DriftState, Monitor
+from shiftproof.drift.monitor import ALPHA, DRIFT, STEADY, WATCH, WINDOW, DriftState, Monitor
 from shiftproof.drift.reference import (
     REFERENCE,
     Reference,
@@ -28,6 +28,7 @@ __all__ = [
     "STATISTICS",
     "STEADY",
     "WATCH",
+    "WINDOW",
     "load_reference",
     "make_reference",
     "matched_groups",

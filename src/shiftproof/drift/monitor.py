@@ -152,7 +152,7 @@ class Monitor:
 
     def _forget(self) -> None:
         """Take the drift's own images out of what later ones are compared with; while it lasts none is put in."""
-        late = min(self.images - self._since() + 1, len(self._window)) - 1  # the newest is not in yet
+        late = min(self.images - self._since(self._lead()) + 1, len(self._window)) - 1  # the newest is not in yet
         for values in [*self._window][-late - 1 : -1] if late else []:
             for bag, number in zip(self._bags, self._numbers(values, self.reference.distance(values)), strict=True):
                 bag.add(number, -1)
@@ -161,10 +161,9 @@ class Monitor:
         """The channel with the most evidence."""
         return int(log_mean(self._evidence).argmax())
 
-    def _since(self) -> int:
-        """The image with which the evidence began to grow, of the channel and bet that have the most."""
-        lead = self._lead()
-        return int(self._begun[lead, self._evidence[lead].argmax()])
+    def _since(self, channel: int) -> int:
+        """The image with which a channel's evidence began to grow, as its best bet has it."""
+        return int(self._begun[channel, self._evidence[channel].argmax()])
 
     @staticmethod
     def _steps(values: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -174,19 +173,23 @@ class Monitor:
         return [*self._steps(values).tolist(), _step(distance)]
 
     def _tell(self, values: NDArray[np.float64], distance: float, alert: bool, ended: bool) -> DriftState:
-        powers = (log_mean(self._evidence) - math.log(CHANNELS)) / math.log(10)
-        by_group = dict.fromkeys((*GROUPS, "whole"), 0.0)
-        for group, power in zip(CHANNEL_GROUPS, powers.tolist(), strict=True):
-            by_group[group] = max(by_group[group], power)
+        gathered = log_mean(self._evidence)
+        strongest: dict[str, int] = {}  # group -> its channel with the most evidence
+        for channel in np.argsort(-gathered).tolist():
+            strongest.setdefault(CHANNEL_GROUPS[channel], channel)
+        by_group = {
+            group: max(0.0, float(gathered[strongest[group]] - math.log(CHANNELS)) / math.log(10))
+            for group in (*GROUPS, "whole")
+        }
         findings: tuple[Finding, ...] = ()
         effect, since = Effect(), None
         if self._status != STEADY:
-            since = self._since()
-            late = min(self.images - since + 1, len(self._window))
-            needed = -math.log10(self.alpha) if self._status == DRIFT else max(by_group.values())
-            moved = [group for group, power in by_group.items() if power >= min(needed, max(by_group.values()))]
-            findings = find(self.reference.in_spreads(np.array(self._window)[-late:]), moved, self.matched)
-            effect = judge([seen for seen in [*self._verdicts][-late:] if seen is not None], self.bound)
+            needed = min(-math.log10(self.alpha), max(by_group.values()))
+            began = {g: self._since(strongest[g]) for g, power in by_group.items() if power >= needed}
+            findings = find(self.reference.in_spreads(np.array(self._window)), self.images, began, self.matched)
+            since = min(finding.since for finding in findings)
+            late = [*self._verdicts][-min(self.images - since + 1, WINDOW) :]
+            effect = judge([seen for seen in late if seen is not None], self.bound)
         says = advice(self._status, findings, effect)
         return DriftState(
             images=self.images,
@@ -202,7 +205,7 @@ class Monitor:
             findings=findings,
             effect=effect,
             advice=says,
-            sentence=sentence(self._status, findings, since, effect, says),
+            sentence=sentence(self._status, findings, effect, says),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shiftproof.drift.statistics import STATISTICS
 
+LATEST = 20  # images that a drift's size is told of
 FEW = 16  # inspections below which nothing is said of the verdicts
 SLIGHT = 0.5  # spreads below which a thing is not told beside others
 CHANCE = 0.01  # what would happen as rarely as this is no chance
@@ -65,7 +66,8 @@ class Finding:
 
     group: str  # one of `GROUPS`, or "whole"
     word: str  # "darker", "blurrier", ...
-    spreads: float  # how far, in spreads of the good images: median over the drift's latest images; signed where it has a sign
+    spreads: float  # how far, in spreads of the good images: median over its latest images; signed where it has a sign
+    since: int  # number of the image (from 1) with which it probably began
     matched: bool  # whether the model's matching puts this kind right, within its limits
 
 
@@ -84,15 +86,21 @@ class Effect:
         return None if self.false_alarms is None else not (self.false_alarms or self.blind)
 
 
-def find(deviations: NDArray[np.float64], groups: Sequence[str], matched: Sequence[str]) -> tuple[Finding, ...]:
+def find(
+    deviations: NDArray[np.float64], last: int, groups: Mapping[str, int], matched: Sequence[str]
+) -> tuple[Finding, ...]:
     """Name what drifted, the largest first; what merely follows from another thing is left out.
 
     Args:
-        deviations: float64 [N, 18], N >= 1, of the drift's images in spreads.
-        groups: those with evidence.
+        deviations: float64 [N, 18], N >= 1, of the latest images in spreads.
+        last: number of the last of them.
+        groups: those with evidence, "whole" perhaps among them, and with which image each began.
         matched: those that the model's matching puts right.
     """
-    found = [_finding(deviations, group, group in matched) for group in groups if group != "whole"]
+    latest = {group: deviations[-min(last - since + 1, LATEST) :] for group, since in groups.items()}
+    found = [
+        _finding(latest[group], group, since, group in matched) for group, since in groups.items() if group != "whole"
+    ]
     size = {each.group: abs(each.spreads) for each in found}
     largest = max(size.values(), default=0.0)
     main = max((size[group] for group in ("light", "contrast", "noise", "evenness") if group in size), default=0.0)
@@ -108,18 +116,22 @@ def find(deviations: NDArray[np.float64], groups: Sequence[str], matched: Sequen
         return each.group in ("contrast", "evenness", "orientation", "place") and abs(each.spreads) < main / 3
 
     told = sorted((each for each in found if not follows(each)), key=lambda each: -abs(each.spreads))
-    return tuple(told) or (Finding("whole", "unlike the good images", float(np.abs(deviations).mean()), False),)
+    if told:
+        return tuple(told)
+    since = min(groups.values())
+    return (Finding("whole", "unlike the good images", float(np.abs(deviations[-LATEST:]).mean()), since, False),)
 
 
-def _finding(deviations: NDArray[np.float64], group: str, matched: bool) -> Finding:
+def _finding(deviations: NDArray[np.float64], group: str, since: int, matched: bool) -> Finding:
     places = [place for place, statistic in enumerate(STATISTICS) if statistic.group == group]
     medians = np.median(deviations[:, places], axis=0)
     sizes = np.median(np.abs(deviations[:, places]), axis=0)
     lead = int(sizes.argmax())
     middle, size = float(medians[lead]), float(sizes[lead])
     if abs(middle) < size / 2 and group in _VARIES:  # up in some images, down in others
-        return Finding(group, _VARIES[group], size, matched)
-    return Finding(group, _word(group, places[lead], deviations), middle if abs(middle) >= size / 2 else size, matched)
+        return Finding(group, _VARIES[group], size, since, matched)
+    signed = middle if abs(middle) >= size / 2 else size
+    return Finding(group, _word(group, places[lead], deviations), signed, since, matched)
 
 
 def _word(group: str, statistic: int, deviations: NDArray[np.float64]) -> str:
@@ -176,12 +188,15 @@ def advice(status: str, findings: Sequence[Finding], effect: Effect) -> str:
     return f"{mend}; or recalibrate, if images stay like this"
 
 
-def sentence(status: str, findings: Sequence[Finding], since: int | None, effect: Effect, says: str) -> str:
+def sentence(status: str, findings: Sequence[Finding], effect: Effect, says: str) -> str:
     """All of it in one line."""
     if status == "steady":
         return "steady: images are like the good ones"
-    what = ", ".join(f"{each.word} by {size(each.spreads)}" for each in findings)
-    line = f"{what}, since image {since}" if status == "drift" else f"perhaps {what}, since image {since}"
+    what = [f"{each.word} by {size(each.spreads)}" for each in findings]
+    begun = [f"since image {each.since}" for each in findings]
+    together = len(set(begun)) == 1
+    line = ", ".join(what) + f" {begun[0]}" if together else ", ".join(map(" ".join, zip(what, begun, strict=True)))
+    line = line if status == "drift" else f"perhaps {line}"
     if effect.false_alarms:
         line += f"; {effect.defective} of {effect.inspected} called defective"
     if effect.blind:
