@@ -114,16 +114,17 @@ class Detector:
                 yield self._judge(image.shape[:2], pixels, anomaly_map, float(score), each)
 
     def stream_files(
-        self, paths: Iterable[Path], batch: int = BATCH
+        self, paths: Iterable[Path], batch: int = BATCH, threads: int | None = None
     ) -> Iterator[tuple[Path, NDArray[np.uint8] | None, Inspection | ImageError]]:
         """Inspect files; one that cannot be read gives its error and the rest go on.
 
-        A pipeline: files are decoded and resized in threads, the networks see a batch while the one before is judged.
+        A pipeline: files are decoded and resized in threads (None: one for each processor), the networks see a batch
+        while the one before is judged.
 
         Yields:
             (path, image, inspection), or (path, None, error), in the order of the paths.
         """
-        files = in_order(self._decode, paths, ahead=2 * batch)
+        files = in_order(self._decode, paths, workers=threads, ahead=2 * batch)
         for held, maps, scores, each in in_order(self._infer, batched(files, batch), workers=1, ahead=2):
             judged = iter(zip(maps, scores, strict=True))
             for file in held:
@@ -225,15 +226,8 @@ def load(
     """
     folder = Path(model)
     manifest = load_manifest(folder)
-    matches = CALIBRATION_WITHOUT_MATCHING in manifest
-    if matching and not matches:
-        raise ModelError(
-            f"{folder} was trained without matching and holds nothing to match to: train it again with --matching both"
-        )
-    leave_out = matches and matching is False
-    if leave_out and backend not in (AUTO, TORCH):
-        raise BackendError(f"matching is inside {backend}'s graph: leave it out with --backend torch")
-    name = choose_backend(folder, manifest, TORCH if leave_out else backend)
+    name = backend_for(folder, manifest, backend, matching)
+    leave_out = matching is False and CALIBRATION_WITHOUT_MATCHING in manifest
     try:
         calibration = Calibration.from_json(manifest[CALIBRATION_WITHOUT_MATCHING if leave_out else CALIBRATION])
         if name == TORCH:
@@ -249,6 +243,19 @@ def load(
             f"{folder} does not fit this version of shiftproof ({type(error).__name__}: {str(error).splitlines()[0][:100]}); "
             f"it was written by {manifest.get('shiftproof')}: install that version, or train again"
         ) from error
+
+
+def backend_for(folder: Path, manifest: Mapping[str, Any], backend: str = AUTO, matching: bool | None = None) -> str:
+    """The name of the backend that :func:`load` takes; arguments and errors are those of :func:`load`."""
+    matches = CALIBRATION_WITHOUT_MATCHING in manifest
+    if matching and not matches:
+        raise ModelError(
+            f"{folder} was trained without matching and holds nothing to match to: train it again with --matching both"
+        )
+    leave_out = matches and matching is False
+    if leave_out and backend not in (AUTO, TORCH):
+        raise BackendError(f"matching is inside {backend}'s graph: leave it out with --backend torch")
+    return choose_backend(folder, manifest, TORCH if leave_out else backend)
 
 
 def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

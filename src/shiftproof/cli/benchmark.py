@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from shiftproof.cli.console import ERR, Bar, say, table, warn
+from shiftproof.cli.engine import choose_cluster
 
 INCOMPLETE = 3  # exit code: finished, but some cells failed or some images could not be used
 Several = Parameter(consume_multiple=True)
@@ -34,6 +35,11 @@ def benchmark(
     without_matching: bool = False,
     again: bool = False,
     drop_models: bool = False,
+    engine: str = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    cpus: int | None = None,
+    gpus: float | None = None,
 ) -> int:
     """Train and evaluate methods on categories with several seeds; a finished cell is never run again.
 
@@ -82,11 +88,23 @@ def benchmark(
         Evaluate finished cells anew, with the models that they have kept.
     drop_models
         Remove each model once its cell is finished.
+    engine
+        local: cell after cell in this process. ray: as many at a time as there is room for.
+    address
+        With ray: of a cluster that runs, auto or HOST:PORT; without it one is started on this machine, and ended.
+    workers
+        With ray: cells at a time, at most; by default as many as there is room for.
+    cpus
+        With ray: processor threads for each cell; 1 by default.
+    gpus
+        With ray: GPUs for each cell, 0.5 to share one; by default 1 where there are any.
     """
+    cluster = choose_cluster(engine, address, workers, cpus, gpus)
     from shiftproof.scale import benchmark as run
     from shiftproof.scale.compute import Telling
-    from shiftproof.scale.local import Work
+    from shiftproof.scale.local import Work, run_local
     from shiftproof.scale.plan import Request, parse_settings
+    from shiftproof.scale.ray_engine import RayEngine
 
     request = Request(
         methods=methods,
@@ -111,6 +129,7 @@ def benchmark(
             roots,
             out,
             request,
+            engine=RayEngine(cluster) if cluster else run_local,
             work=Work(again, drop_models),
             telling=Telling(warn, bar) if ERR.is_terminal else Telling(warn),
             on_cell=lambda done, total, cell: say(f"{done} of {total}: {cell.title}"),

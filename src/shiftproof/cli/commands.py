@@ -10,11 +10,9 @@ from cyclopts import Parameter
 
 from shiftproof.cli.console import Bar, say, table, warn
 from shiftproof.cli.deploy import bench, export
+from shiftproof.cli.predict import FAILED_INPUTS, Matching, failed, predict
 from shiftproof.errors import UsageError
 from shiftproof.report.page import duration, number, percent
-
-Matching = Annotated[bool | None, Parameter(negative="--no-matching")]
-FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
 
 
 def train(
@@ -220,37 +218,7 @@ def evaluate(
         )
     show_metrics(found.metrics)
     say(f"report: {out / 'report.html'}")
-    return _failed(found.failures)
-
-
-def predict(model: Path, /, *images: Path, out: Path, matching: Matching = None, backend: str = "auto") -> int:
-    """Inspect images; writes predictions.csv, heatmaps/, masks/ and report.html.
-
-    Parameters
-    ----------
-    model
-        Folder that train wrote.
-    images
-        Image files, or folders that are searched.
-    out
-        Folder to write to.
-    matching
-        Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
-    backend
-        torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of the model's graphs that can run here.
-    """
-    from shiftproof.detector import load
-    from shiftproof.evaluation import predict as run
-
-    with Bar() as bar:
-        detector = load(model, backend, matching=matching)
-        found = run(detector, images, out, on_progress=lambda done, total: bar("inspecting", done, total))
-    say(
-        f"{found.images} images: {found.defective} defective, "
-        f"{found.images - found.defective - len(found.failures)} good, {len(found.failures)} unreadable"
-    )
-    say(f"report: {out / 'report.html'}")
-    return _failed(found.failures)
+    return failed(found.failures, len(found.failures))
 
 
 def corrupt(data: Path, out: Path, /, *, shift: str, severity: int = 3, seed: int = 0, layout: str = "auto") -> int:
@@ -281,7 +249,7 @@ def corrupt(data: Path, out: Path, /, *, shift: str, severity: int = 3, seed: in
         )
     lost = f"; {done.lost_defects} defect regions were moved out of the frame" if done.lost_defects else ""
     say(f"{done.images} images under {condition.name} in {out}{lost}")
-    return _failed(done.failures)
+    return failed(done.failures, len(done.failures))
 
 
 def info(subject: str, /, *, method: str | None = None) -> int:
@@ -403,14 +371,6 @@ def _listener() -> tuple[Any, Bar]:
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _failed(failures: list[str]) -> int:
-    for line in failures[:20]:
-        warn(line)
-    if len(failures) > 20:
-        warn(f"and {len(failures) - 20} more")
-    return FAILED_INPUTS if failures else 0
 
 
 COMMANDS = (train, evaluate, predict, corrupt, export, bench, info, demo)

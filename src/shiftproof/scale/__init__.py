@@ -1,6 +1,32 @@
-"""Many models: benchmark tables of methods, categories and seeds, on this machine or on a Ray cluster."""
+"""Many models, and many images: benchmark tables and bulk inspection, on this machine or on a Ray cluster."""
 
-from shiftproof.scale.benchmark import Benchmark, benchmark
-from shiftproof.scale.plan import Request
+from __future__ import annotations
 
-__all__ = ["Benchmark", "Request", "benchmark"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shiftproof.scale.bulk import predict_with_ray
+    from shiftproof.scale.cluster import Cluster
+    from shiftproof.scale.plan import Request
+    from shiftproof.scale.ray_engine import RayEngine
+    from shiftproof.scale.run import Benchmark, benchmark
+
+__all__ = ["Benchmark", "Cluster", "RayEngine", "Request", "benchmark", "predict_with_ray"]
+
+_WHERE = {
+    "Benchmark": "run",
+    "Cluster": "cluster",
+    "RayEngine": "ray_engine",
+    "Request": "plan",
+    "benchmark": "run",
+    "predict_with_ray": "bulk",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A worker that inspects with an exported graph imports no torch."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'shiftproof.scale' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"shiftproof.scale.{_WHERE[name]}"), name)
