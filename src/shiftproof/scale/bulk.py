@@ -153,22 +153,28 @@ class Scorer:
     """
 
     def __init__(self, shards: Shards, how: Scoring, workers: int):
-        if shards.tries("model") > workers * (RETRIES + 1):
+        if shards.begin("model") > workers * (RETRIES + 1):
             raise WorkerError(f"workers die again and again while they load {how.model}; {MEMORY}")
         self._shards = shards
         self._how = how
         self._detector = load(how.model, how.backend, matching=how.matching, threads=how.threads)
         self._name_of = naming([how.common]) if how.common else None
+        shards.end("model")
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[int]]:
         """Score the shards of these numbers, but for those that were finished before a worker died."""
-        for number in map(int, batch["number"]):
+        numbers = [int(number) for number in batch["number"]]
+        for number in numbers:
             if not (self._shards.folder / self._shards.names[number]).exists():
-                paths = self._shards.paths(number)
-                if self._shards.tries(self._shards.names[number]) > RETRIES + 1:
-                    raise WorkerError(f"{RETRIES + 1} workers died at images {paths[0]} to {paths[-1]}; {MEMORY}")
-                self._shards.write(number, list(self._rows(paths)))
-        return {"images": [self._shards.size_of(int(number)) for number in batch["number"]]}
+                self._score(number, self._shards.names[number])
+        return {"images": [self._shards.size_of(number) for number in numbers]}
+
+    def _score(self, number: int, name: str) -> None:
+        paths = self._shards.paths(number)
+        if self._shards.begin(name) > RETRIES + 1:
+            raise WorkerError(f"{RETRIES + 1} workers died at images {paths[0]} to {paths[-1]}; {MEMORY}")
+        self._shards.write(number, list(self._rows(paths)))
+        self._shards.end(name)
 
     def _rows(self, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
         threads = self._how.threads  # and no more: other workers are beside this one

@@ -75,12 +75,18 @@ class Shards:
             batch = pyarrow.ipc.open_file(file).get_batch(number)
             return [Path(os.fsdecode(path)) for path in batch.column(0).to_pylist()]
 
-    def tries(self, what: str) -> int:
-        """How often a worker has begun with it, this time included; :meth:`tidy` forgets that."""
-        path = self.folder / f".{what}.tries"
-        with path.open("ab") as file:
+    def begin(self, what: str) -> int:
+        """Mark that a worker begins with it; how many have begun so far and not ended."""
+        with self._mark(what).open("ab") as file:
             file.write(b".")
-        return path.stat().st_size
+        return self._mark(what).stat().st_size
+
+    def end(self, what: str) -> None:
+        """A worker has come to its end: forget the marks."""
+        self._mark(what).unlink(missing_ok=True)
+
+    def _mark(self, what: str) -> Path:
+        return self.folder / f".{what}.begun"
 
     def write(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
         """Write the rows of one shard, in one step: before it nothing is there, after it the shard is finished.
