@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from shiftproof import __version__
+from shiftproof.service import page
 from shiftproof.service.api import health, history, inspect, login, models
 from shiftproof.service.api.guard import Guard, is_loopback
 from shiftproof.service.refusal import Refusal
@@ -42,35 +43,42 @@ def create_app(station: Station) -> FastAPI:
         redoc_url=None,
     )
     app.state.station = station
-    for one in (inspect, history, models, health, login):
+    for one in (inspect, history, models, health, login, page):
         app.include_router(one.router)
+    app.mount("/static", page.static())
     settings = station.settings
     local = is_loopback(settings.host)
     hosts = {*_LOOPBACK, settings.host.lower(), *(name.lower() for name in settings.public_hosts)} if local else None
     app.add_middleware(Guard, token=settings.token, hosts=hosts)
 
+    def refused(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+        """One line of JSON, and a page for who asks for one."""
+        if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/"):
+            return page.refusal_page(request, status, message, headers)
+        return JSONResponse({"error": message}, status, headers)
+
     @app.exception_handler(Refusal)
-    async def _(request: Request, error: Refusal) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, error.status, error.headers)
+    async def _(request: Request, error: Refusal) -> Response:
+        return refused(request, error.status, str(error), error.headers)
 
     @app.exception_handler(HTTPException)
-    async def _(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+    async def _(request: Request, error: HTTPException) -> Response:
+        return refused(request, error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def _(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def _(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"error": f"{place}: {first['msg']}"}, 422)
+        return refused(request, 422, f"{place}: {first['msg']}")
 
     @app.exception_handler(DBAPIError)
-    async def _(request: Request, error: DBAPIError) -> JSONResponse:
+    async def _(request: Request, error: DBAPIError) -> Response:
         LOG.error("the database: %s", " ".join(str(error.orig).split())[:200])
-        return JSONResponse({"error": "the database cannot be reached: try again"}, 503, {"Retry-After": "5"})
+        return refused(request, 503, "the database cannot be reached: try again", {"Retry-After": "5"})
 
     @app.exception_handler(Exception)
-    async def _(request: Request, error: Exception) -> JSONResponse:
+    async def _(request: Request, error: Exception) -> Response:
         station.telemetry.errors.inc()
-        return JSONResponse({"error": "a fault of the station; its log says more"}, 500)
+        return refused(request, 500, "a fault of the station; its log says more")
 
     return app

@@ -14,7 +14,7 @@ from shiftproof.service.api.given import LARGEST_ID, StationOf, in_utc, plain
 from shiftproof.service.pictures import draw_image, media_type
 from shiftproof.service.refusal import Refusal
 from shiftproof.service.station import Station
-from shiftproof.service.store import Filter, Inspection, history, inspection_json, reviewing
+from shiftproof.service.store import Filter, Inspection, Review, history, inspection_json, reviewing
 
 router = APIRouter(prefix="/v1", tags=["inspections"])
 Verdict = Literal["good", "defective"]
@@ -104,20 +104,26 @@ async def heatmap(station: StationOf, number: Id, longest: Longest = None) -> Re
 @router.post("/inspections/{number}/review", responses={**FAILURES}, summary="Confirm or overrule its verdict")
 def review(station: StationOf, number: Id, said: Said) -> dict[str, Any]:
     """The latest review holds; earlier ones stay on record."""
+    seen, written = write_review(station, number, said.verdict, said.operator, said.note)
+    return {"inspection": inspection_json(seen), "review": written.to_json()}
+
+
+def write_review(
+    station: Station, number: int, verdict: Verdict, operator: str | None, note: str | None
+) -> tuple[Inspection, Review]:
+    """Write down what a part truly is.
+
+    Raises:
+        Refusal: 404, there is no such inspection.
+    """
     with station.database.writing() as session:
         found = reviewing.review(
-            session,
-            number,
-            said.verdict,
-            datetime.now(UTC),
-            operator=plain(said.operator),
-            note=plain(said.note),
+            session, number, verdict, datetime.now(UTC), operator=plain(operator), note=plain(note)
         )
     if found is None:
         raise _missing(number)
-    seen, written = found
-    station.telemetry.reviews.labels(seen.model, said.verdict).inc()
-    return {"inspection": inspection_json(seen), "review": written.to_json()}
+    station.telemetry.reviews.labels(found[0].model, verdict).inc()
+    return found
 
 
 def _find(station: Station, number: int) -> Inspection:

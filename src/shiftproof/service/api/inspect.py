@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse
 from shiftproof.service.api.describe import FAILURES, INSPECT_BODY, INSPECTED
 from shiftproof.service.api.given import StationOf, plain
 from shiftproof.service.refusal import Refusal
-from shiftproof.service.station import Unreadable
-from shiftproof.service.store import inspection_json
+from shiftproof.service.station import Station, Unreadable
+from shiftproof.service.store import Inspection, inspection_json
 from shiftproof.service.uploads import read_uploads
 
 router = APIRouter(prefix="/v1", tags=["inspections"])
@@ -46,15 +46,7 @@ async def inspect(
     """The answer comes once every inspection in it is committed. In an answer to several files, one that cannot be read is an
     entry with `error`; alone it is a 413, 415 or 422. A full queue is a 429 with Retry-After: nothing was inspected.
     """
-    line = station.line(name)
-    if line.waiting >= line.bound:
-        with line.places(1):  # says 429 before the body is read
-            pass
-    uploads = await read_uploads(request, station.settings.limits, station.budget)
-    try:
-        found = await station.inspect(name, uploads, station=plain(source), key=plain(key))
-    finally:
-        station.budget.left += sum(len(upload.data) for upload in uploads)
+    found = await receive(request, station, name, source=source, key=key)
     if len(found) == 1 and isinstance(found[0], Unreadable):
         raise Refusal(found[0].status, found[0].error)
     results: list[dict[str, Any]] = []
@@ -64,3 +56,22 @@ async def inspect(
             result["heatmap"] = base64.b64encode(await station.heatmap(one, _LONGEST_HEATMAP)).decode("ascii")
         results.append(result)
     return JSONResponse({"model": name, "results": results})
+
+
+async def receive(
+    request: Request, station: Station, name: str, *, source: str | None, key: str | None
+) -> list[Inspection | Unreadable]:
+    """Read the files of a request and inspect them.
+
+    Raises:
+        Refusal: as of :func:`read_uploads` and :meth:`Station.inspect`.
+    """
+    line = station.line(name)
+    if line.waiting >= line.bound:
+        with line.places(1):  # says 429 before the body is read
+            pass
+    uploads = await read_uploads(request, station.settings.limits, station.budget)
+    try:
+        return await station.inspect(name, uploads, station=plain(source), key=plain(key))
+    finally:
+        station.budget.left += sum(len(upload.data) for upload in uploads)
