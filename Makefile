@@ -3,7 +3,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test lint bench audit
 
 setup: $(STAMP)
 
@@ -35,3 +35,6 @@ bench: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/aupro.py --images 32 --repeats 1
 	@$(BIN)/python benchmarks/train_speed.py --images 64 --repeats 1
 	@echo "bench: the ratios above are to anomalib and adeval, measured in one run; docs/results has the long ones"
+
+audit: $(STAMP)
+	@$(BIN)/python .ci/audit.py constraints.txt

@@ -61,10 +61,13 @@ class Station:
         self.telemetry = Telemetry()
         self.budget = Budget(settings.limits.waiting_bytes)
         names = model_names(settings.models)
-        self._lock = _lock(settings.data)
-        self.database = Database(settings.database or f"sqlite:///{settings.data.resolve() / 'station.sqlite'}")
-        self.files = Files(settings.data / "files")
-        self._opened = {name: self._open(name, folder) for name, folder in names.items()}
+        with contextlib.ExitStack() as undone:
+            self._lock = undone.enter_context(_lock(settings.data))
+            self.database = Database(settings.database or f"sqlite:///{settings.data.resolve() / 'station.sqlite'}")
+            undone.callback(self.database.close)
+            self.files = Files(settings.data / "files")
+            self._opened = {name: self._open(name, folder) for name, folder in names.items()}
+            undone.pop_all()
         self._folders = names
         self.lines: dict[str, Line] = {}  # by the model's name, once started
         self.reloaders: dict[str, Reloader] = {}  # by the model's name, once started
@@ -92,7 +95,9 @@ class Station:
             self._tasks += [loop.create_task(line.run()), loop.create_task(reloader.run())]
 
     async def stop(self) -> None:
-        """Finish what is under way; nothing new comes any more."""
+        """Finish what was accepted; nothing new comes any more."""
+        while any(line.waiting for line in self.lines.values()):
+            await asyncio.sleep(0.01)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
@@ -126,22 +126,21 @@ def test_every_answer_has_the_strict_headers(guarded):
 
 
 def test_a_token_is_needed_where_others_can_reach_it():
-    settings = Settings(models=(), data=None)
-    check_token(settings)
-    with pytest.raises(UsageError, match="--host 0.0.0.0 can be reached from other machines: give --token-file"):
-        check_token(replace(settings, host="0.0.0.0"))
+    told = Settings(models=(), data=None)
+    check_token(told)
+    with pytest.raises(UsageError, match=r"--host 0\.0\.0\.0 can be reached from other machines: give --token-file"):
+        check_token(replace(told, host="0.0.0.0"))
     with pytest.raises(UsageError, match="--public-host makes the station known"):
-        check_token(replace(settings, public_hosts=("a",)))
+        check_token(replace(told, public_hosts=("a",)))
     with pytest.raises(UsageError, match="the token has 5 characters; expected 16"):
-        check_token(replace(settings, token="short"))
-    check_token(replace(settings, host="0.0.0.0", token=TOKEN))
+        check_token(replace(told, token="short"))
+    check_token(replace(told, host="0.0.0.0", token=TOKEN))
 
 
 def test_an_address_that_cannot_be_listened_on_is_one_line():
-    with listen("127.0.0.1", 0) as taken:
-        with pytest.raises(UsageError, match="choose another --port"):
-            listen("127.0.0.1", taken.getsockname()[1])
-    for host, port in (("127.0.0.1", 70000), ("203.0.113.1", 0), ("no host", 0)):
+    with listen("127.0.0.1", 0) as taken, pytest.raises(UsageError, match="choose another --port"):
+        listen("127.0.0.1", taken.getsockname()[1])
+    for host, port in (("127.0.0.1", 70000), ("203.0.113.1", 0)):
         with pytest.raises(UsageError, match="cannot listen on"):
             listen(host, port)
 
@@ -236,8 +235,8 @@ def one_client(tmp_path_factory):
     from shiftproof.service.conftest import Bench, Brightness, make_model
 
     folder = tmp_path_factory.mktemp("fuzz")
-    settings = Settings(models=(make_model(folder / "part"),), data=folder / "data")
-    with Bench(settings, Brightness()).running() as client:
+    told = Settings(models=(make_model(folder / "part"),), data=folder / "data")
+    with Bench(told, Brightness()).running() as client:
         yield client
 
 
@@ -266,6 +265,7 @@ def test_no_multipart_body_is_a_fault_of_the_station(one_client, head, content):
     assert 200 <= answer.status_code < 500
 
 
+@settings(max_examples=40)
 @given(
     station=st.text(max_size=120), key=st.text(st.characters(codec="latin-1"), max_size=220), note=st.text(max_size=100)
 )

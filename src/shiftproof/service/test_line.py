@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_an_image_that_waits_during_a_reload_goes_through_the_new_version(bench)
         line, first = station.lines["part"], station.lines["part"].version
         bench.engine.open.clear()
         waiting = [pool.submit(inspect, client, png(BAD, seed=number)) for number in range(2)]
-        until(lambda: line.waiting == 2 and len(line._queue) == 1)
+        until(lambda: bench.engine.calls == 3 and len(line._queue) == 1)  # two to warm up, and the first image
         second = station._opened["part"].__class__(
             "part",
             "other",
@@ -210,8 +211,6 @@ def test_stopping_finishes_what_was_accepted(bench):
 
 def test_what_cannot_be_opened_is_one_line(bench, tmp_path):
     def refused(**changes):
-        from dataclasses import replace
-
         with pytest.raises(ShiftproofError) as error:
             Station(replace(bench.settings, **changes), bench.load)
         assert "\n" not in str(error.value)
@@ -233,9 +232,8 @@ def test_what_cannot_be_opened_is_one_line(bench, tmp_path):
 
 
 def test_a_database_of_a_newer_version_is_refused(bench):
-    with bench.running() as client:
-        with client.app.state.station.database.writing() as session:
-            session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with bench.running() as client, client.app.state.station.database.writing() as session:
+        session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(ShiftproofError, match="was written by a newer shiftproof"):
         Station(bench.settings, bench.load)
 

@@ -82,7 +82,9 @@ def one(station: StationOf, number: Id) -> dict[str, Any]:
     }
 
 
-@router.get("/inspections/{number}/image", responses={200: PICTURE, **FAILURES}, summary="Its image")
+@router.get(
+    "/inspections/{number}/image", response_class=Response, responses={200: PICTURE, **FAILURES}, summary="Its image"
+)
 def image(station: StationOf, number: Id, longest: Longest = None) -> Response:
     """The file as it was sent; with `longest`, a PNG of limited size."""
     seen = _find(station, number)
@@ -94,7 +96,12 @@ def image(station: StationOf, number: Id, longest: Longest = None) -> Response:
     return Response(data, media_type=kind, headers=_PICTURE_HEADERS)
 
 
-@router.get("/inspections/{number}/heatmap", responses={200: PICTURE, **FAILURES}, summary="Its heatmap")
+@router.get(
+    "/inspections/{number}/heatmap",
+    response_class=Response,
+    responses={200: PICTURE, **FAILURES},
+    summary="Its heatmap",
+)
 async def heatmap(station: StationOf, number: Id, longest: Longest = None) -> Response:
     """A PNG of the image's size, or of limited size with `longest`."""
     seen = await asyncio.to_thread(_find, station, number)
