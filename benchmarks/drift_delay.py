@@ -113,22 +113,21 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("--shifts", default="all")
     parser.add_argument("--severities", type=int, nargs="+", default=[1, 3, 5])
-    parser.add_argument("--most", type=int, default=320, help="images of DATA")
-    parser.add_argument("--reference", type=int, default=160, help="images of these in the reference")
+    parser.add_argument("--most", type=int, default=200, help="images of DATA, evenly taken")
+    parser.add_argument("--reference", type=int, default=120, help="images of these in the reference")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument(
-        "--in-control", type=int, default=100_000, help="images without shift, of each kind; 0 leaves them out"
-    )
     parser.add_argument("--in-control", type=int, default=100_000, help="images without shift, resampled; 0: none")
     parser.add_argument("--made", type=int, default=40_000, help="the same, of made-up numbers, of each kind")
+    parser.add_argument("--counts", type=int, nargs="+", default=[60, 120], help="images in the references of these")
     parser.add_argument("--stretch", type=int, default=2_000, help="images that a monitor sees without shift")
     parser.add_argument("--alpha", type=float, default=ALPHA)
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         print(f"{arguments.data} is not there: nothing is measured; give a folder of good images")
         return 0
-    paths = good_images(arguments.data)[: arguments.most]
+    paths = good_images(arguments.data)
+    paths = [paths[place] for place in np.linspace(0, len(paths) - 1, min(arguments.most, len(paths))).astype(int)]
     clean = measured(paths, parse_conditions("clean")[0], arguments.size)
     print(
         f"{len(paths)} images of {arguments.data.name}, {arguments.reference} in the reference, alpha {arguments.alpha:g}"
@@ -137,7 +136,7 @@ def main() -> int:
         print(
             "\n| images without shift | reference | images | alerts | alerts in 10,000 images |\n|---|---|---|---|---|"
         )
-    for count in (60, arguments.reference):
+    for count in arguments.counts:
         times, made_times = (-(-each // arguments.stretch) for each in (arguments.in_control, arguments.made))
         random = np.random.default_rng(count)
         for name, streams in (

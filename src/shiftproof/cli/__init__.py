@@ -12,7 +12,9 @@ from shiftproof.cli.benchmark import benchmark
 from shiftproof.cli.commands import COMMANDS
 from shiftproof.cli.console import ERR, printable
 from shiftproof.cli.data import data
+from shiftproof.cli.drift import drift
 from shiftproof.cli.service import serve
+from shiftproof.cli.watch import watch
 from shiftproof.errors import ShiftproofError
 
 REFUSED = 2  # exit code: wrong use, or nothing to work on
@@ -32,7 +34,7 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `run` says a line of its own
     )
-    for command in (*COMMANDS, benchmark, data, serve):
+    for command in (*COMMANDS, benchmark, data, drift, serve, watch):
         app.command(command)
     return app
 

@@ -22,6 +22,7 @@ ALPHA = 1e-4
 STEADY, WATCH, DRIFT = "steady", "watch", "drift"
 WINDOW = 50  # latest images that are remembered, to say what drifted
 MEMORY = 32  # images over which a drift's end is judged, as the weight of an exponential mean
+QUIET = math.log(5)  # of log(1 + M): so little that a bet as good as begins there
 DISTANCE = 1 / 256  # resolution of the logarithm of the shift measure
 CHANNELS = len(STATISTICS) + 1  # the statistics, and the shift measure of all together
 CHANNEL_GROUPS = (*(statistic.group for statistic in STATISTICS), "whole")
@@ -115,7 +116,7 @@ class Monitor:
         uniforms = np.random.default_rng([self.seed, self.images]).random(CHANNELS)
         numbers = self._numbers(values, distance)
         scores = np.array([normal_score(*each) for each in zip(self._bags, numbers, uniforms.tolist(), strict=True)])
-        self._begun[self._evidence <= math.log(2)] = self.images  # so little that a bet as good as starts here
+        self._begun[self._evidence <= QUIET] = self.images
         self._evidence = gather(self._evidence, scores)
         self._mean += (scores - self._mean) / MEMORY
         self._square += (scores**2 - self._square) / MEMORY

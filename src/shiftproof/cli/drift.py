@@ -1,0 +1,111 @@
+"""``shiftproof drift``: have images drifted away from those that a model was trained on?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from cyclopts import Parameter
+
+from shiftproof.cli.console import Bar, say, table, warn
+from shiftproof.cli.predict import Matching, failed
+
+FEW_GOOD = 30  # good images below which a drift is found late
+
+
+def drift(
+    model: Path,
+    folder: Path,
+    /,
+    *,
+    out: Path | None = None,
+    alpha: float = 1e-4,
+    order: str = "name",
+    reference: Path | None = None,
+    verdicts: Annotated[bool, Parameter(negative="--no-verdicts")] = True,
+    matching: Matching = None,
+    backend: str = "auto",
+    seed: int = 0,
+) -> int:
+    """Say whether a folder's images, in their order, have drifted away from the model's good ones, what changed and what to do.
+
+    With --out it writes drift.csv, drift.json and drift.html.
+
+    Parameters
+    ----------
+    model
+        Folder that train wrote.
+    folder
+        Of images.
+    out
+        Folder to write to.
+    alpha
+        False-alert rate: 0.0001 is one in 10,000 images at most, where nothing has drifted.
+    order
+        Of the images: name (numbers as numbers), or time (of the file's last change).
+    reference
+        Folder of good images to compare with, instead of the model's own reference.
+    verdicts
+        Inspect the images too, to say what a drift does to the verdicts; --no-verdicts saves the time.
+    matching
+        Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
+    backend
+        torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of the model's graphs that can run here.
+    seed
+        Of what breaks ties.
+    """
+    from shiftproof.artefact import load_manifest
+    from shiftproof.calibration import Calibration
+    from shiftproof.data import find_images
+    from shiftproof.detector import CALIBRATION, load
+    from shiftproof.drift import GROUPS, Monitor, load_reference, matched_groups, reference_of_files
+    from shiftproof.evaluation.follow import follow, sort_files
+
+    manifest = load_manifest(model)
+    height, width = manifest["config"]["image_size"]
+    sort_files(folder, order)  # nothing to read is said before anything is loaded
+    with Bar() as bar:
+        good = (
+            load_reference(model, manifest)
+            if reference is None
+            else reference_of_files(
+                find_images(reference),
+                (height, width),
+                seed=seed,
+                on_progress=lambda done, total: bar("measuring good images", done, total),
+            )
+        )
+        detector = load(model, backend, matching=matching) if verdicts else None
+        calibration = detector.calibration if detector else Calibration.from_json(manifest[CALIBRATION])
+        groups = matched_groups(manifest, matching=matching is not False)
+        monitor = Monitor(good, alpha, matched=groups, bound=calibration.bound, seed=seed)
+        found = follow(
+            monitor,
+            folder,
+            size=(height, width),
+            detector=detector,
+            order=order,
+            out=out,
+            title=f"{model.resolve().name} and the images in {folder.resolve().name}",
+            manifest=manifest,
+            on_progress=lambda done, total: bar("following", done, total),
+        )
+    if len(good.good) < FEW_GOOD:
+        warn(
+            f"the reference holds {len(good.good)} good images: with fewer than {FEW_GOOD} a drift is found late; add images"
+        )
+    last = np.median(found.deviations[-50:], axis=0)
+    rows = [
+        (group, f"{value:+.1f}", f"{found.last.by_group[group]:.1f}")
+        for group, value in zip(GROUPS, last.tolist(), strict=True)
+    ]
+    table(("group", f"last {min(50, len(found.deviations))} images, spreads", "evidence"), rows)
+    say(
+        f"{found.images} images {found.order}; alert at evidence {-np.log10(alpha):g}, reference: {len(good.good)} good images"
+    )
+    for line in found.lines():
+        say(line)
+    if out is not None:
+        say(f"report: {out / 'drift.html'}")
+    return failed(found.failures, len(found.failures))

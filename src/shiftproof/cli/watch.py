@@ -1,0 +1,127 @@
+"""``shiftproof watch``: inspect images as a camera or a controller drops them into a folder, each once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shiftproof.cli.console import say, warn
+from shiftproof.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from shiftproof.watch import Totals, Watch
+
+FAILED_INPUTS = 3  # exit code: finished, but some images could not be read, or some messages wait
+
+
+def watch(
+    model: Path,
+    folder: Path,
+    /,
+    *,
+    out: Path,
+    once: bool = False,
+    settle: float = 1.0,
+    done: Path | None = None,
+    webhook: str | None = None,
+    mqtt: str | None = None,
+    alpha: float = 1e-4,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> int:
+    """Inspect images as they arrive in a folder, each exactly once, also across restarts; a line for each in a table.
+
+    Ctrl-C ends it after the image in hand. Beside OUT lies a journal, which must stay with it.
+
+    Parameters
+    ----------
+    model
+        Folder that train wrote.
+    folder
+        To watch, with all below it.
+    out
+        Table to append to: FILE.csv or FILE.jsonl.
+    once
+        Inspect what is there, and end.
+    settle
+        Seconds for which a file must stay as it is before it is taken for complete.
+    done
+        Folder to move files to once they are in the table.
+    webhook
+        Address to post each line to as JSON, at least once; the header Idempotency-Key tells repetitions. A token in the
+        environment variable SHIFTPROOF_WEBHOOK_TOKEN is sent along.
+    mqtt
+        HOST[:PORT]/TOPIC to publish each line to, quality of service 1. User and password: SHIFTPROOF_MQTT_USER, ..._PASSWORD.
+    alpha
+        False-alert rate of the watch for drift: 0.0001 is one in 10,000 images at most.
+    backend
+        torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of the model's graphs that can run here.
+    threads
+        Of the processor to compute with.
+    """
+    from shiftproof.detector import load
+    from shiftproof.drift import Monitor, load_reference, matched_groups
+    from shiftproof.watch import Journal, MqttTopic, Watch, Webhook
+    from shiftproof.watch.output import Output
+    from shiftproof.watch.run import resume_monitor
+
+    if not 0 <= settle < float("inf"):
+        raise UsageError(f"--settle {settle}: expected seconds, 0 or more")
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder that could be watched: make it, or check the path")
+    if done is not None and done.resolve() == folder.resolve():
+        raise UsageError(f"--done {done} is the folder that is watched: choose another")
+    output = Output(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with Journal(out.with_name(f"{out.name}.journal")) as journal:
+        receivers = [
+            *([Webhook(webhook)] if webhook else []),
+            *([MqttTopic(mqtt, journal.id)] if mqtt else []),
+        ]
+        detector = load(model, backend, threads=threads)
+        monitor = None
+        try:
+            reference = load_reference(model, detector.manifest)
+        except ModelError as error:
+            warn(f"no watch for drift: {error}")
+        else:
+            groups, bound = matched_groups(detector.manifest), detector.calibration.bound
+            monitor = resume_monitor(journal, Monitor(reference, alpha, matched=groups, bound=bound), warn)
+        watching = Watch(
+            detector,
+            folder,
+            output,
+            journal,
+            model=model.resolve().name,
+            settle=settle,
+            done=done,
+            monitor=monitor,
+            receivers=receivers,
+            say=say,
+            warn=warn,
+        )
+        say(f"watching {folder}: lines in {out}, journal in {journal.path}")
+        totals = _run(watching, once)
+    say(
+        f"{totals.images} images: {totals.defective} defective, {totals.failures} unreadable; "
+        f"{totals.alerts} drifts found; {totals.undelivered} messages wait"
+    )
+    return FAILED_INPUTS if totals.failures or totals.undelivered else 0
+
+
+def _run(watching: Watch, once: bool) -> Totals:
+    """Run until it ends or Ctrl-C or a termination asks it to; a second Ctrl-C ends it at once, which harms nothing."""
+    stop = threading.Event()
+
+    def ask(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, former[number])
+
+    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return watching.run(stop, once=once)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
