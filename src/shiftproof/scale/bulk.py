@@ -116,6 +116,7 @@ def _score(
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.raise_original_map_exception = True
     context.target_max_block_size = 2**20  # what comes back is a number for each shard, not 128 MiB
     workers = min(room.workers, len(todo))
     done = shards.images - sum(shards.size_of(number) for number in todo)

@@ -187,6 +187,8 @@ def reason(error: BaseException) -> str:
 
     if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error):
         return f"out of memory: Ray has ended its worker {RETRIES + 1} times; {MEMORY}"
+    if getattr(error, "actor_init_failed", False):  # the traceback's last line, without the class
+        return str(error).strip().splitlines()[-1].partition(": ")[2]
     if isinstance(error, exceptions.WorkerCrashedError | exceptions.RayActorError | exceptions.NodeDiedError):
         return f"its worker died {RETRIES + 1} times, killed for its memory as a rule; {MEMORY}"
     cause = getattr(error, "cause", None) or error.__cause__
