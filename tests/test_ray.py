@@ -131,7 +131,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(started, shiftproof, light, i
     before = shards(tmp_path)
     assert before
     # By the command, whose list of the same images is another way to name them.
-    rows = [os.path.relpath(path, tmp_path) for path in expected]
+    rows = [os.path.relpath(path, os.path.realpath(tmp_path)) for path in expected]
     pyarrow.parquet.write_table(pyarrow.table({"path": rows[::-1]}), tmp_path / "list.parquet")
     said = shiftproof("predict", light, tmp_path / "list.parquet", "--out", tmp_path, *RAY, "--heatmaps")
     assert said.code == 3

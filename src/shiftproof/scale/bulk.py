@@ -70,7 +70,7 @@ def predict_with_ray(
         ShiftproofError: nothing to read, a damaged model, no Ray; before any image is scored. BackendError: workers die
             again and again. Interrupted: Ctrl-C or SIGTERM; finished shards stay.
     """
-    folder = Path(os.path.abspath(out))  # noqa: PTH100 - without "..", as workers are elsewhere
+    folder = Path(out).absolute()  # workers are elsewhere
     scoring = _scoring(Path(model).absolute(), backend, matching)
     with alone(folder):
         clear_outputs(folder, ["report.html", "predictions.csv"])
@@ -102,9 +102,14 @@ def _absolute(inputs: Sequence[str | Path], out: Path, folders: set[Path]) -> It
             if is_listing(images.path):
                 raise DataError(images.reason)
             images = [images.path]
-        absolute = [Path(os.path.abspath(path.parent), path.name) for path in images]  # noqa: PTH100
+        absolute = [_place(path) for path in images]
         folders.update(path.parent for path in absolute)
         yield absolute
+
+
+def _place(path: Path) -> Path:
+    """Absolute, and without "..", behind a link that leads elsewhere than it reads; other links stay as they were given."""
+    return Path(os.path.realpath(path.parent), path.name) if ".." in path.parts else path.absolute()
 
 
 def _score(
