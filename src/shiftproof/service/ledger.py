@@ -21,6 +21,7 @@ from shiftproof.service.telemetry import Telemetry
 LOG = logging.getLogger("shiftproof.service")
 _SPARE = 0.95  # of the limit that removal goes down to, so that it is not due again at once
 _LOOKED_UP = 1000  # hashes in one query
+_NOT_WRITTEN = "the inspection could not be written down, so there is no answer: send it again"
 Answer = TypeVar("Answer")
 
 
@@ -99,8 +100,10 @@ class Ledger:
         except (DBAPIError, OSError) as error:
             reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
             LOG.warning("cannot commit: %s", reason)
-            refusal = Refusal(503, "the inspection could not be written down: send it again", {"Retry-After": "5"})
-            return [refusal for _ in entries]
+            return [Refusal(503, _NOT_WRITTEN, {"Retry-After": "5"}) for _ in entries]
+        except Exception:
+            LOG.exception("cannot commit")
+            return [Refusal(500, _NOT_WRITTEN) for _ in entries]
 
     def _write(self, seen: Sequence[Inspection], entries: Sequence[_Entry]) -> list[Inspection]:
         contents = {one.sha256: one for entry in entries for one in entry.contents}
@@ -149,8 +152,8 @@ class Ledger:
         """Housekeeping that fails is done again another time; inspections go on."""
         try:
             work()
-        except (DBAPIError, OSError) as error:
-            LOG.warning("housekeeping of files failed: %s", " ".join(str(error).split())[:200])
+        except Exception:
+            LOG.exception("housekeeping of files failed")
 
 
 def _answer(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:

@@ -13,7 +13,7 @@ from shiftproof.service.station import Station
 LARGEST_ID = 2**63 - 1  # that the databases count to
 
 
-def _station(request: Request) -> Station:
+async def _station(request: Request) -> Station:  # async: a plain function would be sent to a thread, for every request
     station: Station = request.app.state.station
     return station
 

@@ -69,7 +69,7 @@ class InspectionRow(Base):
     file: Mapped[str | None] = mapped_column(String(255))  # as the client calls the image; never a path here
     image: Mapped[str] = mapped_column(String(64))  # SHA-256 of the file's bytes
     map: Mapped[str] = mapped_column(String(64))  # SHA-256 of the map's PNG
-    bytes: Mapped[int]
+    bytes: Mapped[int] = mapped_column(BigInteger)
     width: Mapped[int]  # of the image, in pixels
     height: Mapped[int]
     score: Mapped[float]
@@ -113,7 +113,7 @@ class FileRow(Base):
 
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     kind: Mapped[str] = mapped_column(String(8))  # "image" or "map"
-    bytes: Mapped[int]
+    bytes: Mapped[int] = mapped_column(BigInteger)
     stored: Mapped[datetime]  # when it came last
     kept: Mapped[bool]  # False: removed to stay within the limit
 

@@ -41,7 +41,7 @@ def upgrade() -> None:
         sa.Column("file", sa.String(255)),
         sa.Column("image", sa.String(64), nullable=False),
         sa.Column("map", sa.String(64), nullable=False),
-        sa.Column("bytes", sa.Integer, nullable=False),
+        sa.Column("bytes", sa.BigInteger, nullable=False),
         sa.Column("width", sa.Integer, nullable=False),
         sa.Column("height", sa.Integer, nullable=False),
         sa.Column("score", sa.Float, nullable=False),
@@ -75,7 +75,7 @@ def upgrade() -> None:
         "files",
         sa.Column("sha256", sa.String(64), primary_key=True),
         sa.Column("kind", sa.String(8), nullable=False),
-        sa.Column("bytes", sa.Integer, nullable=False),
+        sa.Column("bytes", sa.BigInteger, nullable=False),
         sa.Column("stored", _MOMENT, nullable=False),
         sa.Column("kept", sa.Boolean, nullable=False),
     )
