@@ -1,6 +1,6 @@
 r"""How many images a drift takes to be found, and how often an alert is false, at one false alert in 10,000 images.
 
-    python benchmarks/drift_delay.py DATA [--shifts all] [--severities 1 3 5] [--repeats 20] [--in-control 100000]
+    python benchmarks/drift_delay.py DATA [--shifts all] [--severities 1 3 5] [--repeats 15] [--in-control 100000]
 
 DATA is a folder or category of good images; where it is missing, a line says so and nothing is measured. Its images are
 dealt at random into a reference and a stream, anew in each repeat, for a stream that is exchangeable with the reference is
@@ -113,10 +113,10 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("--shifts", default="all")
     parser.add_argument("--severities", type=int, nargs="+", default=[1, 3, 5])
-    parser.add_argument("--most", type=int, default=200, help="images of DATA, evenly taken")
-    parser.add_argument("--reference", type=int, default=120, help="images of these in the reference")
+    parser.add_argument("--most", type=int, default=150, help="images of DATA, evenly taken")
+    parser.add_argument("--reference", type=int, default=100, help="images of these in the reference")
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--in-control", type=int, default=100_000, help="images without shift, resampled; 0: none")
     parser.add_argument("--made", type=int, default=40_000, help="the same, of made-up numbers, of each kind")
     parser.add_argument("--counts", type=int, nargs="+", default=[60, 120], help="images in the references of these")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from shiftproof.artefact import save_reference
+from shiftproof.data import decode_images
 from shiftproof.drift.statistics import GROUPS, RESOLUTIONS, STATISTICS, measure
 from shiftproof.errors import DataError, ModelError
 
@@ -155,7 +156,11 @@ def describe(reference: Reference) -> dict[str, Any]:
 
 
 def reference_of_files(
-    paths: list[Path], size: tuple[int, int], *, seed: int = 0, on_progress: Any = lambda done, total: None
+    paths: list[Path],
+    size: tuple[int, int],
+    *,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Reference:
     """A reference from files of good images: half of them, drawn by the seed, stand for the held-out ones.
 
@@ -168,8 +173,6 @@ def reference_of_files(
     Raises:
         DataError: fewer than two images that can be read.
     """
-    from shiftproof.data import decode_images
-
     images = decode_images(paths, size, on_progress=on_progress).pixels
     if len(images) < 2:
         raise DataError(f"{len(images)} good image for a reference: expected 2 at least, better 60; add images")

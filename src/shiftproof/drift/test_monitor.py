@@ -107,6 +107,7 @@ def test_what_few_images_show_is_no_drift():
         ({"light": -3}, "darker", 12),
         ({"light": 1}, "brighter", 60),
         ({"contrast": -3}, "less contrast", 12),
+        ({"contrast": -4, "grain": -20, "light": -0.5}, "less contrast", 12),
         ({"crispness": -3, "fine_edges": -1, "grain": -3}, "blurrier", 12),
         ({"grain": 3, "crispness": 3}, "noisier", 12),
         ({"grain": -3}, "smoother", 12),

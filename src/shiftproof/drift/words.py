@@ -103,7 +103,8 @@ def find(
     ]
     size = {each.group: abs(each.spreads) for each in found}
     largest = max(size.values(), default=0.0)
-    main = max((size[group] for group in ("light", "contrast", "noise", "evenness") if group in size), default=0.0)
+    causes = (each for each in found if each.group in ("light", "contrast", "evenness") or each.word == "noisier")
+    main = max((abs(each.spreads) for each in causes), default=0.0)
 
     def follows(each: Finding) -> bool:
         """Clipping and low contrast swallow noise, noise looks like sharp edges everywhere, light moves all tones."""

@@ -135,7 +135,7 @@ class Watch:
 
     def _take(self, few: list[Identity], stop: threading.Event) -> None:
         """Inspect some files, and deal with one after the other until a stop is asked for."""
-        taken = [each for each in in_order(self._read, few) if each is not None]
+        taken = [each for each in in_order(self._read, few, ahead=BATCH) if each is not None]
         images = (each.image for each in taken if not isinstance(each.image, ImageError))
         inspections = iter(list(self._detector.stream(images)))  # all before the first is written down: one batch
         for each in taken:
