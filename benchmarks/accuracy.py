@@ -73,32 +73,27 @@ def _value(text: str) -> Any:
 
 
 def print_shifts(out: Path) -> None:
-    """Every kept cell that was evaluated under shifts: image AUROC and false alarms for each condition, seeds apart."""
-    rows = []
+    """Every kept cell that was evaluated under shifts: image AUROC and false alarms for each condition; seeds together."""
+    groups: dict[tuple[str, ...], list[tuple[str, dict[str, Any]]]] = {}
     for path in sorted(out.glob("*/cell.json")):
         cell = json.loads(path.read_text())
         for key, matching in (("metrics", ""), ("without_matching", " --no-matching")):
             if "mean_shift" in cell.get(key, {}):
-                first = [
-                    cell["data"],
-                    cell["backbone"],
-                    cell["method"] + matching,
-                    str(cell["steps"]),
-                    str(cell["seed"]),
-                ]
-                rows.append((first, cell[key]))
-    if not rows:
+                group = (cell["data"], cell["backbone"], cell["method"] + matching, str(cell["steps"]))
+                groups.setdefault(group, []).append((str(cell["seed"]), cell[key]))
+    if not groups:
         return
-    names = list(rows[0][1])
-    print("| data | backbone | method | steps | seed | " + " | ".join(names) + " | AUPRO 0.3: clean, mean |")
+    names = list(next(iter(groups.values()))[0][1])
+    print("| data | backbone | method | steps | seeds | " + " | ".join(names) + " | AUPRO 0.3: clean, mean |")
     print("|" + "---|" * (len(names) + 6))
-    for first, metrics in rows:
-        values = []
+    for group, found in groups.items():
+        metrics = [each for _, each in found]
+        values = [", ".join(seed for seed, _ in found)]
         for name in names:
-            entry = metrics[name]
-            values.append(f"{entry['image']['auroc']:.3f}, {100 * entry['threshold']['false_alarm_rate']:.0f} %")
-        pro = [_spread([metrics[name]["pixel"]["aupro_30"]]) for name in ("clean", "mean_shift")]
-        print("| " + " | ".join([*first, *values, ", ".join(pro)]) + " |")
+            alarms = statistics.mean(each[name]["threshold"]["false_alarm_rate"] for each in metrics)
+            values.append(f"{_spread([each[name]['image']['auroc'] for each in metrics], 3)}, {100 * alarms:.0f} %")
+        pro = [_spread([each[name]["pixel"]["aupro_30"] for each in metrics], 3) for name in ("clean", "mean_shift")]
+        print("| " + " | ".join([*group, *values, ", ".join(pro)]) + " |")
 
 
 def print_table(out: Path) -> None:
@@ -120,12 +115,12 @@ def print_table(out: Path) -> None:
         print("| " + " | ".join([*group, seeds, *map(_spread, values)]) + " |")
 
 
-def _spread(values: list[float | None]) -> str:
+def _spread(values: list[float | None], digits: int = 4) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "-"
-    text = f"{statistics.mean(known):.4f}"
-    return text if len(known) == 1 else f"{text} ± {statistics.stdev(known):.4f}"
+    text = f"{statistics.mean(known):.{digits}f}"
+    return text if len(known) == 1 else f"{text} ± {statistics.stdev(known):.{digits}f}"
 
 
 def main() -> None:
