@@ -21,6 +21,7 @@ from shiftproof.service.ledger import Ledger
 from shiftproof.service.pictures import Arrival, keep_map
 from shiftproof.service.refusal import Refusal
 from shiftproof.service.regions import find_regions
+from shiftproof.service.shift import measured
 from shiftproof.service.store import VERDICTS, Inspection
 from shiftproof.service.store.files import IMAGE, MAP, Content
 from shiftproof.service.telemetry import Telemetry
@@ -250,7 +251,7 @@ def _judge(
         verdict=VERDICTS[calibration.is_defective(score)],
         regions=[region.to_json() for region in regions],
         milliseconds=(time.perf_counter() - one.accepted) * 1000,
-        shift=None if version.measure is None else dict(version.measure(arrival.pixels)),
+        shift=None if version.reference is None else measured(version.reference, arrival.pixels),
         key=one.ticket.key,
         position=one.position,
     )

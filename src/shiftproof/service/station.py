@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from shiftproof import detector
 from shiftproof.errors import ImageError, ImageFormatError, ImageSizeError, ShiftproofError, UsageError
+from shiftproof.service.following import Follower
 from shiftproof.service.ledger import Ledger
 from shiftproof.service.line import Line, Ticket
 from shiftproof.service.pictures import Upload, decode, draw_heatmap
@@ -29,6 +30,7 @@ from shiftproof.service.uploads import Budget
 from shiftproof.service.versions import Load, Version, model_names, open_version
 
 LOG = logging.getLogger("shiftproof.service")
+_PAUSE = 0.01  # seconds between two looks at whether all is finished
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Station:
         self._folders = names
         self.lines: dict[str, Line] = {}  # by the model's name, once started
         self.reloaders: dict[str, Reloader] = {}  # by the model's name, once started
+        self.followers: dict[str, Follower] = {}  # by the model's name, once started
         self.pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), "shiftproof-pool")
         self._tasks: list[asyncio.Task[None]] = []
         self._keys: set[str] = set()  # Idempotency-Keys of requests that are being answered
@@ -91,13 +94,14 @@ class Station:
                 wait=settings.wait,
             )
             reloader = Reloader(line, self._folders[name], self._open, self.telemetry, settings.reload_seconds)
-            self.lines[name], self.reloaders[name] = line, reloader
-            self._tasks += [loop.create_task(line.run()), loop.create_task(reloader.run())]
+            follower = Follower(line, self.database, self.telemetry, settings.reload_seconds)
+            self.lines[name], self.reloaders[name], self.followers[name] = line, reloader, follower
+            self._tasks += [loop.create_task(one.run()) for one in (line, reloader, follower)]
 
     async def stop(self) -> None:
         """Finish what was accepted; nothing new comes any more."""
         while any(line.waiting for line in self.lines.values()):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(_PAUSE)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

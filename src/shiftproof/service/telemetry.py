@@ -48,6 +48,9 @@ class Telemetry:
         self.reload_failed = Gauge(
             "shiftproof_reload_failed", "1 while a new version cannot be loaded.", ("model",), registry=registry
         )
+        self.drift = Gauge(
+            "shiftproof_drift_evidence", "Evidence for a drift, a power of ten.", ("model",), registry=registry
+        )
 
     def text(self) -> bytes:
         """All of them, in Prometheus' text format."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.artefact import MANIFEST, manifest_sha256
 from shiftproof.calibration import Calibration
 from shiftproof.detector import Detector
+from shiftproof.drift import Reference, load_reference
+from shiftproof.drift.reference import DRIFT
 from shiftproof.errors import ModelError, UsageError
 from shiftproof.service.store import Database, calibrating
 from shiftproof.service.store.calibrating import Calibrated
 
+LOG = logging.getLogger("shiftproof.service")
 _DIGITS = 12  # of a version's hash that are shown
 
 Load = Callable[[Path], Detector]
-Measure = Callable[[NDArray[np.uint8]], Mapping[str, Any]]
-"""How far an image uint8 [h, w, 3] of the model's size lies from what the model was trained on."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Version:
     version: str  # start of the manifest's SHA-256
     detector: Detector
     calibrated: Calibrated  # the threshold in use
-    measure: Measure | None = None  # of shift; None where the model has none
+    reference: Reference | None = None  # of what good images look like; None where the model has none
 
     @property
     def calibration(self) -> Calibration:
@@ -60,7 +61,18 @@ def open_version(name: str, folder: Path, database: Database, load: Load) -> Ver
         calibrated = calibrating.latest(session, name, version) or calibrating.add(
             session, name, version, detector.calibration, calibrating.TRAINING, datetime.now(UTC)
         )
-    return Version(name, version, detector, calibrated)
+    return Version(name, version, detector, calibrated, _reference(folder, detector.manifest))
+
+
+def _reference(folder: Path, manifest: Mapping[str, Any]) -> Reference | None:
+    """Of a model that has one; one that is damaged is no reason not to inspect."""
+    if DRIFT not in manifest:
+        return None
+    try:
+        return load_reference(folder, manifest)
+    except ModelError as error:
+        LOG.warning("drift is not watched: %s", error)
+        return None
 
 
 def model_names(folders: tuple[Path, ...]) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -53,6 +54,21 @@ def rates(
     with station.database.reading() as session:
         found = reviewing.rates(session, name, version=version, since=in_utc(since), until=in_utc(until))
     return {"model": name, **found.to_json()}
+
+
+@router.get("/models/{name}/drift", responses={**FAILURES}, summary="Whether its images still look like the good ones")
+def drift(station: StationOf, name: str) -> dict[str, Any]:
+    """After the latest inspection that was followed; null where the model has no reference, or nothing was inspected.
+
+    `episodes` are drifts, by the numbers of images from 1 to `state.images`.
+    """
+    station.line(name)
+    followed = station.followers[name].followed
+    return {
+        "model": name,
+        "state": None if followed is None else followed.state.to_json(),
+        "episodes": [] if followed is None else [asdict(one) for one in followed.episodes],
+    }
 
 
 class Wanted(BaseModel):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from shiftproof.service.page import history, inspecting, models, reviewing, signing
+from shiftproof.service.page import drifting, history, inspecting, models, reviewing, signing
 from shiftproof.service.page.looks import refusal_page, static
 
 __all__ = ["refusal_page", "router", "static"]
 
 router = APIRouter(include_in_schema=False)
-for one in (inspecting, history, reviewing, models, signing):
+for one in (inspecting, history, reviewing, drifting, models, signing):
     router.include_router(one.router)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
+from shiftproof.drift.words import size
 from shiftproof.service.page.curve import in_words, score_curve
 from shiftproof.service.refusal import Refusal
 from shiftproof.service.station import Station
 from shiftproof.service.store import Inspection, Review, calibrating, history
+
+_RARE = 0.03  # share of good images that lie as far off as a whole
+_FAR = 4.0  # spreads: further than good images' statistics reach
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,7 @@ class Exhibit:
     kept: bool  # whether its image is still there
     curve: Markup  # its score among those that its threshold rests on; empty where these are not known
     words: str  # what its p-value says
+    unlike: str  # how the image as a whole differs from the good ones; empty where it does not
 
 
 def exhibit(station: Station, number: int) -> Exhibit:
@@ -42,4 +49,15 @@ def exhibit(station: Station, number: int) -> Exhibit:
         station.files.read(seen.image) is not None,
         Markup() if calibration is None else score_curve(calibration, seen.score),
         "" if calibration is None else in_words(seen.p_value, len(calibration.scores)),
+        "" if seen.shift is None else _unlike(seen.shift),
     )
+
+
+def _unlike(shift: Mapping[str, Any]) -> str:
+    """The groups of statistics in which an image lies far off, the furthest first.
+
+    >>> _unlike({"p_value": 0.01, "levels": {"light": -6.2, "noise": 1.0, "contrast": 30.0}})
+    'contrast by more than 20 spreads, light by 6.2 spreads'
+    """
+    far = sorted(((abs(level), group) for group, level in shift["levels"].items() if abs(level) > _FAR), reverse=True)
+    return ", ".join(f"{group} by {size(level)}" for level, group in far) if shift["p_value"] < _RARE else ""

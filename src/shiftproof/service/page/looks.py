@@ -50,6 +50,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
         place=request.url.path,
         names=list(station.lines),
         problems=station.problems if known else {},
+        drifting=[name for name, one in station.followers.items() if known and one.found],
         signed_in=known and station.settings.token is not None,
         **context,
     )
@@ -58,7 +59,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
 
 def refusal_page(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> HTMLResponse:
     """What was refused, for a person."""
-    response = render(request, "refused.html.j2", status=status, message=message)
+    response = render(request, "refused.html.j2", status=status, code=status, message=message)
     response.headers.update(headers or {})
     return response
 

@@ -43,7 +43,7 @@ function act(event) {
 
 function step(by) {
   const way = document.querySelector(by > 0 ? "[data-older]" : "[data-newer]");
-  if (way) return way.click() ?? true;
+  if (way) return press(way);
   const all = links();
   if (!all.length) return false;
   const strip = all[0].closest("[data-strip]");
@@ -56,8 +56,14 @@ function step(by) {
 
 function decide(button, overrule) {
   const row = document.activeElement.closest("[data-rows] tr");
-  if (row) return reviewRow(row, overrule) && true;
-  return document.querySelector(button)?.click() === undefined && Boolean(document.querySelector(button));
+  if (!row) return press(document.querySelector(button));
+  reviewRow(row, overrule);
+  return true;
+}
+
+function press(button) {
+  button?.click();
+  return Boolean(button);
 }
 
 function focus(field) {

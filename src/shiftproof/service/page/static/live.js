@@ -12,8 +12,12 @@ export function startLive() {
   const pause = document.querySelector("[data-pause]");
   let wait = EVERY;
   let timer = 0;
+  let asking = false;
 
   async function look() {
+    if (asking) return;
+    asking = true;
+    clearTimeout(timer);
     if (!document.hidden && pause.ariaPressed !== "true") {
       try {
         const answer = await fetch(`/live?after=${list.firstElementChild?.dataset.id ?? 0}`);
@@ -24,6 +28,7 @@ export function startLive() {
         wait = Math.min(2 * wait, SLOWEST);
       }
     }
+    asking = false;
     timer = setTimeout(look, wait);
   }
 
@@ -44,12 +49,7 @@ export function startLive() {
     pause.ariaPressed = String(paused);
     pause.textContent = paused ? "Go on" : "Pause";
   });
-  document.addEventListener("visibilitychange", soon);
-  document.addEventListener("shiftproof-inspected", soon);
+  document.addEventListener("visibilitychange", look);
+  document.addEventListener("shiftproof-inspected", look);
   timer = setTimeout(look, EVERY);
-
-  function soon() {
-    clearTimeout(timer);
-    if (!document.hidden) look();
-  }
 }
