@@ -16,7 +16,7 @@ from shiftproof.service.station import Station
 from shiftproof.service.store import Filter, Inspection, history
 
 router = APIRouter()
-HERE = "page"
+HERE = "browser"
 """What the station is called in the history for images that came through its page."""
 _LATEST = 12
 _AT_ONCE = 60

@@ -90,7 +90,8 @@ def interval(rate: Rate, highest: float, kind: str, promised: float | None = Non
         f'<rect class="{kind} span" x="{start:.1f}" y="{middle - 7}" width="{max(stop - start, 2):.1f}" height="14" rx="7"/>',
     ]
     for tick in axis.ticks():
-        x, anchor = axis.at(tick), "start" if tick == 0 else "middle"
+        x = axis.at(tick)
+        anchor = "start" if tick == 0 else "end" if x > width - 24 else "middle"
         parts.append(f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{middle + 18}" y2="{middle + 22}"/>')
         parts.append(
             f'<text class="axis" x="{x:.1f}" y="{middle + 36}" text-anchor="{anchor}">{100 * tick:.3g} %</text>'
@@ -99,9 +100,7 @@ def interval(rate: Rate, highest: float, kind: str, promised: float | None = Non
         x = axis.at(promised)
         parts.append(f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="16" y2="{middle + 18}"/>')
         anchor = "start" if x < 90 else "end" if x > width - 90 else "middle"
-        parts.append(
-            f'<text class="threshold-label" x="{x:.1f}" y="11" text-anchor="{anchor}">promised: at most</text>'
-        )
+        parts.append(f'<text class="threshold-label" x="{x:.1f}" y="11" text-anchor="{anchor}">promised at most</text>')
     if rate.rate is not None:
         parts.append(f'<circle class="{kind} rim" cx="{axis.at(rate.rate):.1f}" cy="{middle}" r="7"/>')
     known = "not known" if rate.rate is None else f"{100 * rate.rate:.2g} %"

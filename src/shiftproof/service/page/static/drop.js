@@ -19,7 +19,7 @@ export function startDrop() {
   let working = false;
 
   form.classList.add("scripted");
-  form.querySelector(".ways").hidden = false;
+  form.querySelector(".also").hidden = false;
   mark(place.querySelector("[data-exhibit]")?.dataset.exhibit);
 
   input.addEventListener("change", () => { take(input.files); form.reset(); });
