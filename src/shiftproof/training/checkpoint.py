@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Checkpoint:
     weights: dict[str, Tensor]  # of everything but the teacher
     optimiser: dict[int, dict[str, Tensor]]  # its state for each parameter, by the parameter's number
     seconds: float  # of training so far
+    curve: dict[str, Any] = field(default_factory=dict)  # the loss curve so far, as JSON values
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -38,7 +39,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     tensors = {f"weights.{key}": value.contiguous() for key, value in checkpoint.weights.items()}
     for number, state in checkpoint.optimiser.items():
         tensors |= {f"optimiser.{number}.{key}": value.contiguous() for key, value in state.items()}
-    head = {"step": checkpoint.step, "about": checkpoint.about, "seconds": checkpoint.seconds}
+    head = {key: getattr(checkpoint, key) for key in ("step", "about", "seconds", "curve")}
     path = folder / FILE
     partial = path.with_suffix(".partial")
     try:
@@ -72,7 +73,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
                     optimiser.setdefault(int(number), {})[name] = file.get_tensor(key)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({type(error).__name__}): train again with --overwrite") from error
-    return Checkpoint(head["step"], head["about"], weights, optimiser, head["seconds"])
+    return Checkpoint(head["step"], head["about"], weights, optimiser, head["seconds"], head.get("curve", {}))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:

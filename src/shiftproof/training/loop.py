@@ -22,8 +22,10 @@ from torch import Tensor
 
 from shiftproof.errors import ModelError, ShiftproofError, TrainingError, UsageError
 from shiftproof.methods.base import MASKS, NORMAL, Method, Phase, to_images
+from shiftproof.training.batch_norm import share_batch_statistics
 from shiftproof.training.checkpoint import FILE, Checkpoint, load_checkpoint, optimiser_tensors, save_checkpoint
 from shiftproof.training.config import TrainConfig, steps_per_epoch
+from shiftproof.training.curve import LossCurve
 from shiftproof.training.features import NormalFeatures
 
 CHECKPOINT_EVERY = 30.0  # seconds
@@ -55,6 +57,7 @@ class Record:
     device: str  # "cpu", "cuda"
     devices: int  # processes
     losses: dict[str, float] = field(default_factory=dict)  # the terms' means over the last steps
+    curve: list[dict[str, float]] = field(default_factory=list)  # their means step by step: see LossCurve
 
 
 def fit(
@@ -155,6 +158,7 @@ def _run(
         _refuse_another(checkpoint, about, folder)
         load_trained(method, checkpoint.weights)
         done, seconds = checkpoint.step, checkpoint.seconds
+    curve = LossCurve.over(steps, checkpoint.curve if checkpoint else None)
     share = config.feature_cache // config.devices
     normal = NormalFeatures(method.teacher, pixels, share, batch, progress.preparing)
     final: dict[str, float] = {}
@@ -172,7 +176,8 @@ def _run(
             return
         state = optimiser_tensors(optimiser)
         try:
-            save_checkpoint(folder, Checkpoint(step, about, weights, state, seconds + time.monotonic() - started))
+            spent = seconds + time.monotonic() - started
+            save_checkpoint(folder, Checkpoint(step, about, weights, state, spent, asdict(curve)))
         except OSError as error:
             progress.warn(f"no checkpoint could be written to {folder} ({error}): training goes on without")
         saved = time.monotonic()
@@ -188,6 +193,8 @@ def _run(
             if checkpoint is not None and done > begin:
                 _restore(optimiser, checkpoint)
             phase.train()
+            if fabric.world_size > 1:
+                share_batch_statistics(phase, fabric.device.type)
             module, optimiser = fabric.setup(phase, optimiser)
             module.mark_forward_method("losses")
             recent: dict[str, float] = {}
@@ -219,6 +226,7 @@ def _run(
                 fabric.backward(terms.sum())
                 optimiser.step()
                 recent = {name: 0.95 * recent.get(name, value) + 0.05 * value for name, value in values.items()}
+                curve.add(step + 1, values, last=step + 1 == end)
                 progress.step(step + 1, steps, recent)
                 if time.monotonic() - saved > CHECKPOINT_EVERY:
                     keep(step + 1)
@@ -227,7 +235,8 @@ def _run(
             keep(steps)  # calibration and saving are still to come
     method.eval()
     total = seconds + time.monotonic() - started
-    record = Record(steps, total, str(fabric._precision.precision), fabric.device.type, fabric.world_size, final)
+    precision = str(fabric._precision.precision)
+    record = Record(steps, total, precision, fabric.device.type, fabric.world_size, final, curve.points)
     return record, {key: value.cpu() for key, value in trained_state(method).items()}
 
 

@@ -424,6 +424,19 @@ def test_two_processes_train_one_method(build, pixels, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of two processes on the CPU")
+def test_two_processes_have_the_loss_curve_of_one(build, pixels):
+    curves = {}
+    for devices in (1, 2):
+        config = TrainConfig(image_size=(64, 64), steps=8, batch_size=8, precision="32", devices=devices)
+        curves[devices] = fit(build("rd"), pixels, config).curve
+    assert [point["step"] for point in curves[1]] == [point["step"] for point in curves[2]] == list(range(1, 9))
+    values = {devices: [point["distill"] for point in curve] for devices, curve in curves.items()}
+    assert values[2] == pytest.approx(values[1], rel=1e-3)
+    steps = abs(np.diff(values[1]))
+    assert steps.min() > 1e-2 * values[1][0]  # another step's loss would not pass for it
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of two processes on the CPU")
 def test_a_loss_lost_by_one_process_stops_both_with_one_error(build, pixels, tmp_path, monkeypatch):
     folder = tmp_path / "lose"
     folder.mkdir()
