@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shiftproof.cli.console import say, warn
 from shiftproof.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from shiftproof.watch import Totals, Watch
+    from shiftproof.watch.deliver import Receiver
 
 FAILED_INPUTS = 3  # exit code: finished, but some images could not be read, or some messages wait
 
@@ -76,7 +77,7 @@ def watch(
     output = Output(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with Journal(out.with_name(f"{out.name}.journal")) as journal:
-        receivers = [
+        receivers: list[Receiver] = [
             *([Webhook(webhook)] if webhook else []),
             *([MqttTopic(mqtt, journal.id)] if mqtt else []),
         ]
@@ -119,7 +120,7 @@ def _run(watching: Watch, once: bool) -> Totals:
         stop.set()
         signal.signal(number, former[number])
 
-    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    former: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return watching.run(stop, once=once)
     finally:

@@ -145,11 +145,9 @@ class Monitor:
 
     def _is_over(self) -> bool:
         """Whether images have come back: no channel's mean or spread is off, and the drifting one's has halved."""
-        return (
-            self.images - self._alerted >= 2 * MEMORY
-            and bool((np.abs(self._mean) < 0.6).all() and (self._square < 1.8).all())
-            and abs(self._mean[self._lead()]) <= max(self._before / 2, 0.15)
-        )
+        quiet = (np.abs(self._mean) < 0.6).all() and (self._square < 1.8).all()
+        halved = abs(self._mean[self._lead()]) <= max(self._before / 2, 0.15)
+        return bool(quiet and halved and self.images - self._alerted >= 2 * MEMORY)
 
     def _forget(self) -> None:
         """Take the drift's own images out of what later ones are compared with; while it lasts none is put in."""

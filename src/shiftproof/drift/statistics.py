@@ -1,7 +1,7 @@
 """What an image looks like as a whole, in a few numbers: light, contrast, colour, sharpness, grain, direction, evenness, place.
 
 They measure what pixel matching measures (:mod:`shiftproof.networks.matching`), and what it cannot put right besides, in NumPy
-alone and in about a millisecond. All are means over a band of order statistics or over the whole image, so that a defect,
+alone and in a few milliseconds. All are means over a band of order statistics or over the whole image, so that a defect,
 which changes a few pixels, moves them little.
 """
 
@@ -172,9 +172,9 @@ def _directions_and_place(values: Plane) -> list[float]:
 
 
 def _evenness(eighth: Plane) -> list[float]:
-    """Slopes and falloff of the light: a plane and a bowl fitted to the logarithms of medians over 8 x 8 cells."""
+    """Slopes and falloff of the light: a plane and a bowl fitted to the logarithms of medians over 8 x 8 (or 4) cells."""
     height, width = eighth.shape
-    rows, columns = (np.linspace(-1, 1, cells) for cells in (min(8, height), min(8, width)))
+    rows, columns = (np.linspace(-1, 1, math.gcd(8, side)) for side in (height, width))
     cells = eighth.reshape(len(rows), height // len(rows), len(columns), width // len(columns))
     field = np.log1p(np.median(cells, axis=(1, 3)).astype(np.float64))
     bowl = (rows[:, None] ** 2 + columns**2) / 2

@@ -125,9 +125,10 @@ class Watch:
                     break
                 if not ready:
                     stop.wait(max(self._settle / 2, 0.02))
+            with self._journal.together():
+                self._journal.confirm()  # not after an error: the last line may be in the journal alone
+                self._save_drift()
         finally:
-            self._journal.confirm()
-            self._save_drift()
             for courier in self._couriers:
                 courier.stop(PARTING)
         waiting = self._journal.undelivered()

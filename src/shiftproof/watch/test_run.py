@@ -16,6 +16,7 @@ import pytest
 from shiftproof.drift import Monitor, Reference
 from shiftproof.errors import DataError
 from shiftproof.watch import Journal, Watch
+from shiftproof.watch.arrivals import identify
 from shiftproof.watch.output import Output
 from shiftproof.watch.run import DRIFT_STATE, resume_monitor
 
@@ -79,7 +80,7 @@ def test_a_file_is_not_touched_before_it_is_complete(detector, tmp_path):
                 file.write(content[start : start + 40])
                 time.sleep(0.05)
         end = time.monotonic() + 30
-        while not out.exists() and time.monotonic() < end:
+        while (not out.exists() or len(rows(out)) == 0) and time.monotonic() < end:
             time.sleep(0.02)
         stop.set()
         thread.join()
@@ -111,7 +112,7 @@ def test_a_file_that_becomes_readable_in_time_is_no_error(detector, tmp_path):
         time.sleep(0.7)
         (folder / "late.png").write_bytes(png(60))
         end = time.monotonic() + 30
-        while not out.exists() and time.monotonic() < end:
+        while (not out.exists() or len(rows(out)) == 0) and time.monotonic() < end:
             time.sleep(0.02)
         stop.set()
         thread.join()
@@ -119,16 +120,18 @@ def test_a_file_that_becomes_readable_in_time_is_no_error(detector, tmp_path):
 
 
 def test_files_that_were_dealt_with_are_moved(detector, tmp_path):
-    folder, out = tmp_path / "in", tmp_path / "out.csv"
+    folder, out, done = tmp_path / "in", tmp_path / "out.csv", tmp_path / "in" / "done"
     drop(folder / "sub" / "a.png", 1)
-    watch_once(detector, folder, out, done=folder / "done")
+    watch_once(detector, folder, out, done=done)
     os.utime(drop(folder / "sub" / "a.png", 2), (7, 7))
-    watch_once(detector, folder, out, done=folder / "done")
-    assert len(list((folder / "done" / "sub").iterdir())) == 2 and not list((folder / "sub").iterdir())
-    os.utime(drop(folder / "left.png"), (8, 8))
-    watch_once(detector, folder, out)
-    watch_once(detector, folder, out, done=folder / "done")  # as if killed between the line and the move
-    assert (folder / "done" / "left.png").exists() and len(rows(out)) == 3
+    watch_once(detector, folder, out, done=done)
+    assert len(list((done / "sub").iterdir())) == 2 and not list((folder / "sub").iterdir())
+    left = drop(folder / "left.png")
+    os.utime(left, (8, 8))
+    with Journal(tmp_path / "journal") as journal, journal.together():  # killed between the line and the move
+        journal.note(identify(folder, "left.png"), 3)
+    assert watch_once(detector, folder, out, done=done).images == 0
+    assert (done / "left.png").exists() and not left.exists() and len(rows(out)) == 2
 
 
 def test_lines_go_to_the_webhook_with_keys_of_their_own(detector, tmp_path):
@@ -182,6 +185,25 @@ def test_a_drift_is_a_line_and_its_monitor_outlives_a_restart(detector, tmp_path
 def test_a_folder_that_is_not_there_is_refused(detector, tmp_path):
     with pytest.raises(DataError, match="no folder that could be watched"):
         watch_once(detector, tmp_path / "nowhere", tmp_path / "out.csv")
+
+
+def test_a_full_disk_ends_the_watch_and_the_next_start_goes_on(detector, tmp_path, monkeypatch):
+    folder, out, append = tmp_path / "in", tmp_path / "out.csv", Output.append
+    for number in range(5):
+        os.utime(drop(folder / f"{number}.png", number), (number, number))
+
+    def fail_at_the_third(self, lines):
+        if lines[0].startswith("3,"):
+            raise DataError("no space left")
+        append(self, lines)
+
+    monkeypatch.setattr(Output, "append", fail_at_the_third)
+    with pytest.raises(DataError, match="no space left"):
+        watch_once(detector, folder, out)
+    assert len(rows(out)) == 2
+    monkeypatch.undo()
+    assert watch_once(detector, folder, out).images == 2, "the third was inspected before"
+    assert [row["path"] for row in rows(out)] == [f"{number}.png" for number in range(5)]
 
 
 def test_killed_again_and_again_each_image_is_in_the_table_once(tmp_path):
