@@ -224,6 +224,10 @@ def test_what_is_dropped_or_pasted_is_inspected_shown_and_listed(open_page, how)
     assert page.locator(".findings svg.chart title").text_content().startswith("Scores of 100 held-out good parts")
     page.wait_for_selector(f"[data-live] li:first-child .name:text('{how}ed.png')")
     page.wait_for_function("document.querySelector('.stage .heat').naturalWidth > 0")
+    page.click("[data-of-region] button")
+    assert page.locator(".stage.near .heat").evaluate("one => getComputedStyle(one).transform") != "none"
+    page.click(".stage")
+    assert page.locator(".stage.near").count() == 0
 
 
 def test_many_images_make_a_strip_and_one_that_cannot_be_read_says_why(open_page):
@@ -334,16 +338,23 @@ def test_reviewing_one_after_another_measures_the_rates(open_page, served, setti
         assert "1 of 3 reviewed defective parts were called good. Few reviews" in page.inner_text(".rate.defective")
 
 
+def wait_for(page: Any, status: str) -> None:
+    """Reload until the drift view says so."""
+    deadline = time.monotonic() + 20
+    while status not in page.locator(".status .verdict").all_inner_texts() and time.monotonic() < deadline:
+        page.wait_for_timeout(100)
+        page.reload()
+    assert status in page.inner_text(".status .verdict")
+
+
 def test_a_drift_is_named(open_page, settings, tmp_path):
     with serving(replace(settings, data=tmp_path / "data")) as own:
         lights = np.random.default_rng(1).integers(46, 55, 40)
         own.inspect(*(png(GOOD, 200 + seed, light) for seed, light in enumerate(lights)))
         page = open_page("/drift", own)
-        assert "Steady" in page.inner_text(".status")
+        wait_for(page, "Steady")
         own.inspect(*(png(GOOD, 300 + seed, light - 25) for seed, light in enumerate(lights)))
-        deadline = time.monotonic() + 10
-        while "Drift" not in page.inner_text(".status") and time.monotonic() < deadline:
-            page.reload()
+        wait_for(page, "Drift")
         assert "Darker" in page.inner_text(".status .lead")
         assert page.locator(".panel.moved").count() >= 1
         assert "0 of the 59" in page.inner_text(".anew")

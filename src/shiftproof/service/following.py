@@ -75,6 +75,7 @@ class Follower:
         self._version: str | None = None
         self._monitor: Monitor | None = None
         self._last = 0  # id of the newest inspection that was followed
+        self._known = 0  # id of the newest one when following began: alerts up to there were given before
         self._state: DriftState | None = None
         self._steps: deque[Step] = deque(maxlen=MOST)
         self._episodes: list[Episode] = []
@@ -107,6 +108,7 @@ class Follower:
                     .order_by(InspectionRow.id)
                     .limit(_AT_ONCE)
                 ).all()
+            monitor.bound = version.calibration.bound  # a threshold may have been placed anew
             for number, time, shift, p_value, verdict in rows:
                 self._last = number
                 if shift is not None:  # as it is where the reference came later than the inspection
@@ -136,6 +138,7 @@ class Follower:
         self._steps.clear()
         newest = _rows(version).order_by(InspectionRow.id.desc()).offset(MOST).limit(1)
         self._last = session.scalar(newest) or 0
+        self._known = session.scalar(_rows(version).order_by(InspectionRow.id.desc()).limit(1)) or 0
         return monitor
 
     def _follow(
@@ -149,10 +152,12 @@ class Follower:
         self._telemetry.drift.labels(name).set(state.evidence)
         if state.alert:
             self._episodes.append(Episode(state.since or state.images, state.images))
-            LOG.warning("%s: drift found at inspection %d: %s", name, number, state.sentence)
+            if number > self._known:
+                LOG.warning("%s: drift found at inspection %d: %s", name, number, state.sentence)
         elif state.ended and self._episodes:
             self._episodes[-1].ended = state.images
-            LOG.info("%s: the drift is over by inspection %d", name, number)
+            if number > self._known:
+                LOG.info("%s: the drift is over by inspection %d", name, number)
         elif state.status == DRIFT and state.since and self._episodes:
             self._episodes[-1].began = state.since
 
