@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 WARM_UP = 16  # images of the bare loop that are not timed
+LEAST = 60  # images: some shards for each worker
 FACTOR = 10  # times as many images, for memory
 COLUMNS = ("images/s while scoring", "start to end (s)", "peak memory of a worker (MiB)", "of the driver (MiB)")
 
@@ -142,6 +143,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--run-workers", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.images < LEAST:
+        parser.error(f"{arguments.images} images are too few to time: expected {LEAST} or more")
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         if arguments.folder:

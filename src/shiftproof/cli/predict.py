@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from shiftproof.cli.console import Bar, say, warn
 from shiftproof.cli.engine import choose_cluster
+from shiftproof.errors import BackendError
 
 if TYPE_CHECKING:
     from shiftproof.evaluation import Prediction
@@ -75,8 +76,11 @@ def predict(
             found = run(load(model, backend, matching=matching), images, out, on_progress=on_progress)
             broken, result = len(found.failures), f"report: {out / 'report.html'}"
         else:
-            from shiftproof.scale.bulk import predict_with_ray
-
+            try:
+                from shiftproof.scale.bulk import predict_with_ray
+            except ModuleNotFoundError as error:
+                needs = f"--engine ray needs the package {error.name}: pip install 'shiftproof[scale]'"
+                raise BackendError(needs) from error
             found = predict_with_ray(
                 *(model, images, out),
                 cluster=cluster,

@@ -79,11 +79,13 @@ def predict_with_ray(
         shards = cut(_absolute(inputs, folder, folders), folder, settings)
         shards.tidy()
         common = Path(os.path.commonpath(folders)) if heatmaps else None
-        if todo := shards.missing():
-            with connected(cluster or Cluster()) as room:
-                _score(shards, todo, replace(scoring, threads=room.cpus, common=common), room, on_progress)
-        shards.tidy()
-        shards.listing.unlink()
+        try:
+            if todo := shards.missing():
+                with connected(cluster or Cluster()) as room:
+                    _score(shards, todo, replace(scoring, threads=room.cpus, common=common), room, on_progress)
+        finally:
+            shards.listing.unlink()
+            shards.tidy()
         return totals(shards, FAILURES)
 
 
