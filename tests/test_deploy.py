@@ -103,6 +103,11 @@ def test_the_base_install_alone_inspects_an_image(model, exported, product, tmp_
         [sys.executable, *command[1:-1], tmp_path / "torch", "--backend", "torch"], check=True, capture_output=True
     )
     np.testing.assert_allclose(scores(tmp_path / "light"), scores(tmp_path / "torch"), rtol=1e-3)
+    for rest in (("drift", exported, images), ("watch", exported, images, "--once", "--out", tmp_path / "watched.csv")):
+        subprocess.run([python, "-m", "shiftproof", *rest], check=True, cwd=tmp_path, capture_output=True)
+    np.testing.assert_allclose(
+        [float(row["score"]) for row in read_csv(tmp_path / "watched.csv")], scores(tmp_path / "light"), rtol=1e-5
+    )
     packages = next((tmp_path / "env").rglob("site-packages"))
     size = sum(path.stat().st_size for path in packages.rglob("*") if path.is_file())
     assert size < 250e6
