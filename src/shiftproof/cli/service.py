@@ -77,7 +77,8 @@ def serve(
         from shiftproof.service.server import serve as run
         from shiftproof.service.settings import Limits, Settings
     except ModuleNotFoundError as error:
-        raise UsageError(f"serve needs the package {error.name}: pip install 'shiftproof[serve]'") from error
+        package = (error.name or "").partition(".")[0]
+        raise UsageError(f"serve needs the package {package}: pip install 'shiftproof[serve]'") from error
 
     for name, value, least in (
         ("--queue", queue, 1),

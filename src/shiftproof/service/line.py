@@ -115,12 +115,12 @@ class Line:
         surplus = self.waiting + count - self.bound
         return min(max(math.ceil(surplus / self.rate) if self.rate else 1, 1), _LONGEST_RETRY)
 
-    async def inspect(self, arrival: Arrival, ticket: Ticket, position: int) -> Inspection:
-        """Send an image through; returns once it is committed."""
+    def send(self, arrival: Arrival, ticket: Ticket, position: int) -> asyncio.Future[Inspection]:
+        """Send an image through, after those before it; done once it is committed."""
         waiting = _Waiting(arrival, ticket, position, time.perf_counter())
         self._queue.append(waiting)
         self._arrived.set()
-        return await waiting.answer
+        return waiting.answer
 
     async def scores(self, version: Version, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """The scores of images of the model's size, between two batches; nothing is written down."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from shiftproof.errors import UsageError
+from shiftproof.errors import ShiftproofError, UsageError
 from shiftproof.service.api import create_app
 from shiftproof.service.api.guard import is_loopback
 from shiftproof.service.connection import Connection
@@ -51,7 +51,10 @@ def serve(settings: Settings, on_ready: Callable[[str, Station], None]) -> None:
             timeout_graceful_shutdown=_FINISHING_SECONDS,
         )
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        _Server(config, lambda: on_ready(address(settings.host, listening), station)).run([listening])
+        server = _Server(config, lambda: on_ready(address(settings.host, listening), station))
+        server.run([listening])
+    if not server.started:
+        raise ShiftproofError("the station could not start: the lines above say why")
 
 
 def check_token(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from shiftproof.errors import ImageError, ImageFormatError, ImageSizeError, Shif
 from shiftproof.service.following import Follower
 from shiftproof.service.ledger import Ledger
 from shiftproof.service.line import Line, Ticket
-from shiftproof.service.pictures import Upload, decode, draw_heatmap
+from shiftproof.service.pictures import Arrival, Upload, decode, draw_heatmap
 from shiftproof.service.refusal import Refusal
 from shiftproof.service.reload import Reloader
 from shiftproof.service.settings import Settings
@@ -150,33 +151,30 @@ class Station:
         """
         line = self.line(name)
         with self._only(key), line.places(len(uploads)):
-            earlier = await asyncio.to_thread(self._of_key, key) if key else {}
+            earlier = await asyncio.to_thread(self._earlier, key, name, uploads) if key else {}
             ticket = Ticket(datetime.now(UTC), station, key)
-            each = (
-                self._inspect_one(line, upload, ticket, position, earlier.get(position))
-                for position, upload in enumerate(uploads)
-            )
-            found = await asyncio.gather(*each, return_exceptions=True)
-        for one in found:
+            # All are decoded at once, and sent in their order as they are ready.
+            new = {at: self._decode(line, upload) for at, upload in enumerate(uploads) if at not in earlier}
+            sent: list[asyncio.Future[Inspection] | Inspection | Unreadable] = []
+            for position, upload in enumerate(uploads):
+                if position in earlier:
+                    sent.append(earlier[position])
+                    continue
+                try:
+                    sent.append(line.send(await new[position], ticket, position))
+                except ImageError as error:
+                    self.telemetry.unreadable.labels(name).inc()
+                    sent.append(Unreadable(upload.name, _status(error), str(error)))
+            waiting = [one for one in sent if isinstance(one, asyncio.Future)]
+            answers = await asyncio.gather(*waiting, return_exceptions=True)
+        for one in answers:
             if isinstance(one, BaseException):
                 raise one
-        return [one for one in found if not isinstance(one, BaseException)]
+        return [one.result() if isinstance(one, asyncio.Future) else one for one in sent]
 
-    async def _inspect_one(
-        self, line: Line, upload: Upload, ticket: Ticket, position: int, earlier: Inspection | None
-    ) -> Inspection | Unreadable:
-        loop, image_size = asyncio.get_running_loop(), line.version.detector.image_size
-        pixels = self.settings.limits.pixels
-        try:
-            arrival = await loop.run_in_executor(self.pool, decode, upload, image_size, pixels)
-        except ImageError as error:
-            self.telemetry.unreadable.labels(line.version.name).inc()
-            return Unreadable(upload.name, _status(error), str(error))
-        if earlier is None:
-            return await line.inspect(arrival, ticket, position)
-        if (earlier.image, earlier.model) != (arrival.sha256, line.version.name):
-            raise Refusal(422, f"Idempotency-Key {ticket.key!r} was used for another image or model: use a new one")
-        return earlier
+    def _decode(self, line: Line, upload: Upload) -> asyncio.Future[Arrival]:
+        image_size, pixels = line.version.detector.image_size, self.settings.limits.pixels
+        return asyncio.get_running_loop().run_in_executor(self.pool, decode, upload, image_size, pixels)
 
     async def heatmap(self, seen: Inspection, longest: int | None = None) -> bytes:
         """A heatmap as PNG.
@@ -204,9 +202,15 @@ class Station:
             raise Refusal(410, f"the files of inspection {number} are no longer kept; its row is")
         return data
 
-    def _of_key(self, key: str) -> dict[int, Inspection]:
+    def _earlier(self, key: str, name: str, uploads: Sequence[Upload]) -> dict[int, Inspection]:
+        """What was committed under a key, by position; a refusal where it was for other images or another model."""
         with self.database.reading() as session:
-            return history.of_key(session, key)
+            found = history.of_key(session, key)
+        for position, seen in found.items():
+            data = uploads[position].data if position < len(uploads) else b""
+            if (seen.model, seen.image) != (name, hashlib.sha256(data).hexdigest()):
+                raise Refusal(422, f"Idempotency-Key {key!r} was used for another image or model: use a new one")
+        return found
 
     @contextlib.contextmanager
     def _only(self, key: str | None) -> Any:

@@ -153,6 +153,8 @@ def test_a_repeated_request_gets_the_same_answer(client):
     assert more[2]["id"] > first[1]["id"]
     other = client.post(INSPECT, files=files(png(GOOD, seed=5)), headers=key)
     assert (other.status_code, "was used for another image" in other.json()["error"]) == (422, True)
+    assert client.post(INSPECT, files=files(png(GOOD)), headers=key).status_code == 422  # fewer files than before
+    assert len(client.get("/v1/inspections").json()["items"]) == 3  # what is refused is not half done
 
 
 def test_the_same_image_twice_is_two_inspections_and_one_file(client, bench):
