@@ -54,6 +54,9 @@ class Contender:
     fit_seconds: float | None = None
     failure: str | None = None  # why there is none
 
+    def __str__(self) -> str:
+        return f"{self.name}, {self.backend}"
+
 
 def main() -> None:
     """Prepare what is missing, race, score, print."""
@@ -64,7 +67,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="kept cells of peers_shift.py, whose fits are used again")
     parser.add_argument("--ours", nargs="+", default=[], metavar="NAME=MODEL", help="trained model folders")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="0 prints the last race again")
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--only", nargs="+", help="names to race; all without")
     parser.add_argument("--no-wide", action="store_true", help="leave the WideResNet-50-2 pair out")
@@ -78,7 +81,8 @@ def main() -> None:
     contenders = prepare(arguments)
     if arguments.only:
         contenders = [one for one in contenders if one.name in arguments.only]
-    print_tables(contenders, race(contenders, arguments), scored(contenders, arguments), arguments)
+    figures = race(contenders, arguments)
+    print_tables(contenders, figures, scored(list(figures), arguments), arguments)
 
 
 # --- prepare ---------------------------------------------------------------------------------------------------------
@@ -164,10 +168,15 @@ def theirs(name: str, arguments: argparse.Namespace) -> list[Contender]:
     module, fit_seconds = fit_theirs(name, arguments)
     about: dict[str, Any] = {"name": f"anomalib {name}", "ours": False, "accuracy": name in TRAINED}
     found = []
-    exporters: dict[str, Callable[..., Path]] = {"torch": module.to_torch, "onnx": module.to_onnx}
-    for backend, export in {**exporters, "openvino": module.to_openvino}.items():
+    fixed = {"dynamic_shapes": None}  # one image at a time: left to itself it fixes some graphs to two
+    exporters: dict[str, Callable[[], Path]] = {
+        "torch": lambda: module.to_torch(folder),
+        "onnx": lambda: module.to_onnx(folder, input_size=SIZE, **fixed),
+        "openvino": lambda: module.to_openvino(folder, input_size=SIZE, onnx_kwargs=fixed),
+    }
+    for backend, export in exporters.items():
         try:
-            path = export(folder, **({} if backend == "torch" else {"input_size": SIZE}))
+            path = export()
             size = sum(file.stat().st_size for file in path.parent.glob("*"))
             one = Contender(backend=backend, path=str(path), bytes=size, fit_seconds=fit_seconds, **about)
         except Exception as error:  # whatever its exporter comes to is a finding
@@ -213,14 +222,26 @@ def fit_theirs(name: str, arguments: argparse.Namespace) -> tuple[Any, float | N
 
 
 def race(contenders: list[Contender], arguments: argparse.Namespace) -> dict[Contender, dict[str, float]]:
-    """Median figures over the rounds."""
-    able = [one for one in contenders if one.failure is None]
-    runs: dict[Contender, list[dict[str, float]]] = {one: [] for one in able}
+    """Median figures over the rounds, kept in ``race.json``; a contender that does not run is left out, and said."""
+    kept = arguments.out / "race.json"
+    if not arguments.rounds:
+        known: dict[str, dict[str, float]] = json.loads(kept.read_text())
+        return {one: known[str(one)] for one in contenders if str(one) in known}
+    runs: dict[Contender, list[dict[str, float]]] = {one: [] for one in contenders if one.failure is None}
     for number in range(arguments.rounds):
-        for one in able if number % 2 == 0 else reversed(able):
-            runs[one].append(ask("--run", one, arguments))
-            print(f"# round {number + 1}: {one.name}, {one.backend}: {runs[one][-1]['p50']:.1f} ms", flush=True)
-    return {one: {key: statistics.median(run[key] for run in found) for key in found[0]} for one, found in runs.items()}
+        for one in list(runs) if number % 2 == 0 else list(reversed(runs)):
+            try:
+                runs[one].append(ask("--run", one, arguments))
+            except subprocess.CalledProcessError:
+                del runs[one]
+                print(f"# {one}: exported, but does not run", flush=True)
+                continue
+            print(f"# round {number + 1}: {one}: {runs[one][-1]['p50']:.1f} ms", flush=True)
+    medians = {
+        one: {key: statistics.median(run[key] for run in found) for key in found[0]} for one, found in runs.items()
+    }
+    kept.write_text(json.dumps({str(one): found for one, found in medians.items()}, indent=1))
+    return medians
 
 
 def scored(contenders: list[Contender], arguments: argparse.Namespace) -> dict[Contender, float]:
@@ -228,11 +249,10 @@ def scored(contenders: list[Contender], arguments: argparse.Namespace) -> dict[C
     kept = arguments.out / "auroc.json"
     known: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
     for one in contenders:
-        key = f"{one.name}, {one.backend}"
-        if one.accuracy and one.failure is None and key not in known:
-            known[key] = ask("--score", one, arguments)["auroc"]
+        if one.accuracy and one.failure is None and str(one) not in known:
+            known[str(one)] = ask("--score", one, arguments)["auroc"]
             kept.write_text(json.dumps(known, indent=1))
-    return {one: known[f"{one.name}, {one.backend}"] for one in contenders if f"{one.name}, {one.backend}" in known}
+    return {one: known[str(one)] for one in contenders if str(one) in known}
 
 
 def ask(what: str, one: Contender, arguments: argparse.Namespace) -> dict[str, float]:
