@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from numpy.typing import NDArray
 from PIL import Image
 
 from shiftproof.calibration import Calibration
@@ -38,10 +40,10 @@ class Brightness:
     open: threading.Event = field(default_factory=threading.Event)
     fault: Exception | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.open.set()
 
-    def maps_and_scores(self, pixels):
+    def maps_and_scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         self.calls += 1
         assert self.open.wait(30)
         if self.fault is not None:
@@ -83,7 +85,7 @@ class Bench:
         return Detector(engine, CALIBRATION, manifest)
 
     @contextmanager
-    def running(self, **changes: object) -> Iterator[TestClient]:
+    def running(self, **changes: Any) -> Iterator[TestClient]:
         """The station with other settings, and a client; `client.app.state.station` is the station."""
         station = Station(replace(self.settings, **changes), self.load)
         with TestClient(create_app(station), base_url="http://localhost") as client:

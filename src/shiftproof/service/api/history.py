@@ -34,8 +34,8 @@ class Said(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"verdict": "good", "operator": "Ida"}]})
     verdict: Verdict = Field(description="What the part truly is.")
-    operator: str | None = Field(None, max_length=100, description="Who says so.")
-    note: str | None = Field(None, max_length=2000, description="In their words.")
+    operator: str | None = Field(default=None, max_length=100, description="Who says so.")
+    note: str | None = Field(default=None, max_length=2000, description="In their words.")
 
 
 @router.get("/inspections", responses={200: PAGE, **FAILURES}, summary="The history, the newest first")

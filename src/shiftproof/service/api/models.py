@@ -75,9 +75,13 @@ class Wanted(BaseModel):
     """A new threshold."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"target": 0.01}]})
-    target: float | None = Field(None, ge=1e-4, le=0.5, description="False-alarm rate; by default the one in use.")
-    since: datetime | None = Field(None, description="Only images inspected at that time or later.")
-    calibration: int | None = Field(None, ge=1, le=LARGEST_ID, description="Go back to this one, instead of a new one.")
+    target: float | None = Field(
+        default=None, ge=1e-4, le=0.5, description="False-alarm rate; by default the one in use."
+    )
+    since: datetime | None = Field(default=None, description="Only images inspected at that time or later.")
+    calibration: int | None = Field(
+        default=None, ge=1, le=LARGEST_ID, description="Go back to this one, instead of a new one."
+    )
 
 
 @router.post("/models/{name}/recalibrate", responses={**FAILURES}, summary="A new threshold from reviewed good images")
