@@ -8,7 +8,7 @@ from markupsafe import Markup
 from shiftproof.calibration import Calibration
 from shiftproof.report.charts import bars, horizontal_ticks, label, score_axis, shares, svg
 
-_BINS = 36
+_BINS = 30
 
 
 def score_curve(calibration: Calibration, score: float | None = None) -> Markup:
@@ -21,7 +21,7 @@ def score_curve(calibration: Calibration, score: float | None = None) -> Markup:
     Returns:
         an ``<svg>`` element: the mark is a disc where the image is called good, and a diamond where it is called defective.
     """
-    width, left, right, top, base = 520, 8, 8, 50, 136
+    width, left, right, top, base = 400, 8, 8, 50, 136
     scores = np.asarray(calibration.scores)
     axis = score_axis(scores if score is None else np.append(scores, score), calibration.threshold, left, width - right)
     edges = axis.edges(calibration.threshold, _BINS)
