@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,10 +24,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 
 WARM_UP = 16  # images of the bare loop that are not timed
 LEAST = 60  # images: some shards for each worker
 FACTOR = 10  # times as many images, for memory
+SELF = Path("/proc/self")
 COLUMNS = ("images/s while scoring", "start to end (s)", "peak memory of a worker (MiB)", "of the driver (MiB)")
 
 
@@ -58,15 +59,19 @@ def make_model(root: Path, size: int) -> Path:
     return root / "model"
 
 
+def peak(process: Path) -> int:
+    """Bytes that a process (its folder below /proc) has held at most; of its own, unlike ``ru_maxrss``, which forks inherit."""
+    return int((process / "status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+
+
 def peak_of_workers() -> int:
     """Bytes that the largest of this machine's scoring workers has held at most."""
     peaks = [0]
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
             try:
-                if (folder / "cmdline").read_bytes().startswith(b"ray::MapWorker"):
-                    status = (folder / "status").read_text()
-                    peaks.append(int(status.split("VmHWM:")[1].split()[0]) * 1024)
+                if (process / "cmdline").read_bytes().startswith(b"ray::MapWorker"):
+                    peaks.append(peak(process))
             except (OSError, IndexError):  # it has just ended
                 continue
     return max(peaks)
@@ -83,20 +88,18 @@ def bare(arguments: argparse.Namespace) -> dict[str, float]:
     )
     times = list(ends)
     rate = (len(times) - WARM_UP) / (times[-1] - times[WARM_UP - 1])
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"rate": rate, "seconds": times[-1] - started, "worker": memory, "driver": 0}
+    return {"rate": rate, "seconds": times[-1] - started, "worker": peak(SELF), "driver": 0}
 
 
 def on_ray(arguments: argparse.Namespace, out: Path) -> dict[str, float]:
     """The engine, with so many workers."""
     from shiftproof.scale import Cluster, predict_with_ray
 
-    progress: list[tuple[float, int]] = []
-    peak, ended = [0], threading.Event()
+    most, ended = [0], threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.5):
-            peak[0] = max(peak[0], peak_of_workers())
+            most[0] = max(most[0], peak_of_workers())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -108,17 +111,18 @@ def on_ray(arguments: argparse.Namespace, out: Path) -> dict[str, float]:
             out,
             cluster=Cluster(workers=arguments.run_workers),
             backend=arguments.backend,
-            on_progress=lambda done, total: progress.append((time.perf_counter(), done)),
         )
     finally:
         ended.set()
         watcher.join()
     seconds = time.perf_counter() - started
     assert found.failed == 0
+    files = (out / "predictions.parquet").iterdir()
+    ends = sorted((path.stat().st_mtime, pyarrow.parquet.read_metadata(path).num_rows) for path in files)
     # Of several workers the first shards end together: count from the last of these.
-    (begin, before), (end, after) = progress[arguments.run_workers - 1], progress[-1]
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"rate": (after - before) / (end - begin), "seconds": seconds, "worker": peak[0], "driver": memory}
+    begin = arguments.run_workers - 1
+    rate = sum(rows for _, rows in ends[begin + 1 :]) / (ends[-1][0] - ends[begin][0])
+    return {"rate": rate, "seconds": seconds, "worker": most[0], "driver": peak(SELF)}
 
 
 def measure(arguments: argparse.Namespace, folder: Path, workers: int) -> dict[str, float]:
