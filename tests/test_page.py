@@ -89,7 +89,9 @@ class Served:
 @contextmanager
 def serving(settings: Settings) -> Iterator[Served]:
     """A station in a thread, until the block ends."""
-    server = uvicorn.Server(uvicorn.Config(create_app(Station(settings, load)), port=0, log_level="error"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(Station(settings, load)), port=0, log_level="error", timeout_graceful_shutdown=2)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started and thread.is_alive():
@@ -148,7 +150,11 @@ def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Any]]:
         page.set_default_timeout(10_000)
 
         def said(message: Any) -> None:
-            answered = message.text.startswith("Failed to load resource") and f" {refused} " in message.text
+            # A station that has been stopped answers no more; what a page may not load is said in other words.
+            expected = (f" {refused} ", "net::ERR_CONNECTION", "net::ERR_EMPTY", "net::ERR_ABORTED")
+            answered = message.text.startswith("Failed to load resource") and any(
+                part in message.text for part in expected
+            )
             if message.type in ("error", "warning") and not answered:
                 problems.append(message.text)
 
