@@ -25,7 +25,9 @@ def shown(notebook, kind):
 
 def check(notebook):
     lines = shown(notebook, "text").splitlines()
-    verdicts = [line.split(":")[1].split(",")[0].strip() for line in lines if line.startswith(("good/", "scratch_head/"))]
+    verdicts = [
+        line.split(":")[1].split(",")[0].strip() for line in lines if line.startswith(("good/", "scratch_head/"))
+    ]
     assert verdicts == ["good"] * 3 + ["defective"] * 3 + ["good", "defective", "defective"]
     assert any(line.startswith("step ") for line in lines)
     assert lines[-1].startswith("onnx: ")
