@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shiftproof.networks.order import kth_smallest
+
 FLOOR = 1e-6  # under distances and spreads: what lies below is equal
 TEMPER = 0.25  # power of its spread that a map is divided by: 0 is none, 1 would count in spreads
 RIDGE = 0.005  # of the background's model, for each image and unit of variance
@@ -49,8 +51,6 @@ def sum_of_distances(teacher: list[Tensor], student: list[Tensor], size: tuple[i
 def median_of_maps(maps: Tensor) -> Tensor:
     """The median of each map, from every fourth row and column, which a smoothed map does not notice.
 
-    Written with top-k, which every exporter knows.
-
     Args:
         maps: [B, H, W].
 
@@ -58,8 +58,7 @@ def median_of_maps(maps: Tensor) -> Tensor:
         [B, 1, 1]; of an even number of values the lower middle one.
     """
     values = maps[:, ::4, ::4].flatten(1)
-    smallest = torch.topk(values, (values.shape[1] + 1) // 2, dim=1, largest=False, sorted=True).values
-    return smallest[:, -1:, None]
+    return kth_smallest(values, (values.shape[1] + 1) // 2)[:, None, None]
 
 
 class OwnBackground(nn.Module):
@@ -159,8 +158,8 @@ def above_own_background(maps: Tensor) -> Tensor:
         [B, H, W]; 0 is the image's own background.
     """
     values = maps[:, ::4, ::4].flatten(1)
-    lower_half = torch.topk(values, (values.shape[1] + 1) // 2, dim=1, largest=False, sorted=True).values
-    median, quartile = lower_half[:, -1:, None], lower_half[:, lower_half.shape[1] // 2, None, None]
+    half = (values.shape[1] + 1) // 2
+    median, quartile = (kth_smallest(values, rank)[:, None, None] for rank in (half, half // 2 + 1))
     return (maps - median) / (median - quartile).clamp_min(FLOOR) ** TEMPER
 
 

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shiftproof.networks.order import kth_smallest
+
 TONES = (0.05, 0.95)  # the quantiles of a channel that say how dark and how bright it is
 RANGE = (0.1, 0.9)  # the quantiles over the training images that bound what is usual
 GAIN = 16.0  # tones are stretched by this much at most: what is darker holds too little to see
@@ -122,15 +124,14 @@ class SpectrumMatching(nn.Module):
     def _noise(windows: Tensor, count: int) -> Tensor:
         """Standard deviation in each band, [B, 3, 64], from every fourth row and column of windows."""
         values = windows[..., ::4, ::4].abs().flatten(2)
-        smallest = values.topk((values.shape[2] + 1) // 2, dim=2, largest=False, sorted=True).values
-        return smallest[..., -1].reshape(count, -1, BAND * BAND) / 0.6745
+        return kth_smallest(values, (values.shape[2] + 1) // 2).reshape(count, -1, BAND * BAND) / 0.6745
 
     @staticmethod
     def _edges(windows: Tensor, count: int) -> Tensor:
         """97 % quantile in each band, [B, 3, 64], from every second row and column of windows."""
         values = windows[..., ::2, ::2].abs().flatten(2)
-        largest = values.topk(max(1, round(0.03 * values.shape[2])), dim=2, sorted=True).values
-        return largest[..., -1].reshape(count, -1, BAND * BAND)
+        rank = values.shape[2] + 1 - max(1, round(0.03 * values.shape[2]))
+        return kth_smallest(values, rank).reshape(count, -1, BAND * BAND)
 
 
 class FeatureMatching(nn.Module):
@@ -168,9 +169,9 @@ class FeatureMatching(nn.Module):
 
 def _tones(images: Tensor) -> Tensor:
     """The :data:`TONES` of each channel, [B, 3, 2], of means over 4 x 4 pixels, in which noise counts for little."""
-    ordered = F.avg_pool2d(images, 4).flatten(2).sort(dim=2).values
-    last = ordered.shape[2] - 1
-    return torch.stack([ordered[..., round(tone * last)] for tone in TONES], dim=2)
+    values = F.avg_pool2d(images, 4).flatten(2)
+    last = values.shape[2] - 1
+    return torch.stack([kth_smallest(values, round(tone * last) + 1) for tone in TONES], dim=2)
 
 
 def _cosine_basis(side: int) -> Tensor:
