@@ -79,21 +79,21 @@ def print_shifts(out: Path) -> None:
         cell = json.loads(path.read_text())
         for key, matching in (("metrics", ""), ("without_matching", " --no-matching")):
             if "mean_shift" in cell.get(key, {}):
-                group = (cell["data"], cell["backbone"], cell["method"] + matching, str(cell["steps"]))
+                group: tuple[str, ...] = (cell["data"], cell["backbone"], cell["method"] + matching, str(cell["steps"]))
                 groups.setdefault(group, []).append((str(cell["seed"]), cell[key]))
     if not groups:
         return
     names = list(next(iter(groups.values()))[0][1])
     print("| data | backbone | method | steps | seeds | " + " | ".join(names) + " | AUPRO 0.3: clean, mean |")
     print("|" + "---|" * (len(names) + 6))
-    for group, found in groups.items():
+    for about, found in groups.items():
         metrics = [each for _, each in found]
         values = [", ".join(seed for seed, _ in found)]
         for name in names:
             alarms = statistics.mean(each[name]["threshold"]["false_alarm_rate"] for each in metrics)
             values.append(f"{_spread([each[name]['image']['auroc'] for each in metrics], 3)}, {100 * alarms:.0f} %")
         pro = [_spread([each[name]["pixel"]["aupro_30"] for each in metrics], 3) for name in ("clean", "mean_shift")]
-        print("| " + " | ".join([*group, *values, ", ".join(pro)]) + " |")
+        print("| " + " | ".join([*about, *values, ", ".join(pro)]) + " |")
 
 
 def print_table(out: Path) -> None:

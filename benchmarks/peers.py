@@ -320,7 +320,7 @@ def open_contender(one: Contender, threads: int) -> Scores:
 
         return in_torch
     if one.backend == "onnx":
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
