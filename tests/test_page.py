@@ -318,9 +318,11 @@ def test_the_history_by_keyboard_alone(open_page, served):
     page.keyboard.press("Escape")
     page.keyboard.press("o")
     page.wait_for_selector(".notice .over")
+    page.wait_for_load_state()
     assert "letters in a note are letters" in page.inner_text(".past")
     page.keyboard.press("k")
     page.wait_for_selector("h1:text('key-1.png')")
+    page.wait_for_load_state()
     page.keyboard.press("?")
     page.click("[data-keys-on]")
     page.keyboard.press("Escape")
@@ -369,8 +371,10 @@ def test_a_drift_is_named(open_page, settings, tmp_path):
 
 def test_a_threshold_is_placed_anew_and_taken_back(open_page, settings, tmp_path):
     with serving(replace(settings, data=tmp_path / "data")) as own:
-        for number in own.inspect(*(png(GOOD, seed) for seed in range(59))):
-            httpx.post(f"{own.address}/v1/inspections/{number}/review", json={"verdict": "good"})
+        numbers = own.inspect(*(png(GOOD, seed) for seed in range(59)))
+        with httpx.Client(base_url=own.address) as client:
+            for number in numbers:
+                client.post(f"/v1/inspections/{number}/review", json={"verdict": "good"})
         page = open_page("/models/part", own)
         before = page.get_attribute(".threshold .number", "title")
         page.click("text=Recalibrate")
