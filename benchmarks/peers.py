@@ -53,6 +53,7 @@ class Contender:
     bytes: int | None = None  # on disk, of all that this backend needs
     fit_seconds: float | None = None
     failure: str | None = None  # why there is none
+    sound: bool = True  # whether it says what the model says: shiftproof's gate
 
     def __str__(self) -> str:
         return f"{self.name}, {self.backend}"
@@ -133,7 +134,8 @@ def ours(name: str, folder: Path, arguments: argparse.Namespace, trained: bool) 
     found = [Contender(name, "torch", bytes=(copy / "weights.safetensors").stat().st_size, **about)]
     for backend in manifest["exports"]:
         size = sum((copy / file).stat().st_size for file in BACKENDS[backend].files)
-        found.append(Contender(name, backend, bytes=size, **about))
+        sound = manifest["exports"][backend]["parity"]["passed"]
+        found.append(Contender(name, backend, bytes=size, sound=sound, **about))
     return found
 
 
@@ -355,10 +357,11 @@ def print_tables(
 ) -> None:
     """Ratios of latency to each peer at its best, then all figures, then what could not be exported."""
     names = dict.fromkeys(one.name for one in figures)
-    best = {name: min((one for one in figures if one.name == name), key=lambda o: figures[o]["p50"]) for name in names}
+    sound = [one for one in figures if one.sound]
+    best = {name: min((one for one in sound if one.name == name), key=lambda o: figures[o]["p50"]) for name in names}
     peers = [one for one in best.values() if not one.ours]
     print(f"\n{arguments.threads} threads, 256x256, medians of {arguments.rounds} alternating rounds\n")
-    print("Times as fast, one image at a time, each at its best backend:\n")
+    print("Times as fast, one image at a time, each at its best backend; ours at the best that its gate lets pass:\n")
     print("| | " + " | ".join(f"{one.name} ({one.backend})" for one in peers) + " |\n|" + "---|" * (len(peers) + 1))
     for one in (each for each in best.values() if each.ours):
         ratios = [f"{figures[peer]['p50'] / figures[one]['p50']:.1f}" for peer in peers]
@@ -372,7 +375,8 @@ def print_tables(
         row.append("-" if one.bytes is None else f"{one.bytes / 2**20:.1f}")
         row.append("-" if one.fit_seconds is None else f"{one.fit_seconds:.0f}")
         row.append(f"{accuracy[one]:.4f}" if one in accuracy else "-")
-        print("| " + " | ".join([one.name, one.backend, *row]) + " |")
+        backend = one.backend if one.sound else f"{one.backend} (refused by its gate)"
+        print("| " + " | ".join([one.name, backend, *row]) + " |")
     for one in contenders:
         if one.failure:
             print(f"\n{one.name} to {one.backend}: {one.failure}")
