@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import time
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 
 from shiftproof.errors import ShiftproofError, UsageError
 from shiftproof.service.conftest import BAD, GOOD, SIZE, make_model, png
+from shiftproof.service.pictures import Upload
 from shiftproof.service.station import Station
 from shiftproof.service.test_station import INSPECT, files, inspect
 from shiftproof.service.versions import model_names
@@ -198,13 +200,23 @@ def test_a_key_that_is_being_answered_is_refused(bench):
 
 
 def test_stopping_finishes_what_was_accepted(bench):
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        with bench.running() as client:
-            bench.engine.open.clear()
-            waiting = [pool.submit(inspect, client, png(seed=number)) for number in range(5)]
-            until(lambda: client.app.state.station.lines["part"].waiting == 5)
-            bench.engine.open.set()
-        answered = {one.result()[0]["id"] for one in waiting}
+    async def stop_while_five_wait():
+        station = Station(bench.settings, bench.load)
+        await station.start()
+        bench.engine.open.clear()
+        uploads = [Upload(f"{number}.png", png(seed=number)) for number in range(5)]
+        asked = [asyncio.create_task(station.inspect("part", [upload])) for upload in uploads]
+        while station.lines["part"].waiting < len(asked):
+            await asyncio.sleep(0.01)
+        stopping = asyncio.create_task(station.stop())
+        await asyncio.sleep(0.1)
+        assert not any(task.done() for task in (stopping, *asked))
+        bench.engine.open.set()
+        await stopping
+        return {one.id for answer in await asyncio.gather(*asked) for one in answer}
+
+    answered = asyncio.run(stop_while_five_wait())
+    assert len(answered) == 5
     with bench.running() as client:
         assert {one["id"] for one in client.get("/v1/inspections").json()["items"]} == answered
 
