@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from shiftproof.errors import ModelError, UsageError, unknown
 from shiftproof.methods.losses import DISTILLATIONS
-from shiftproof.networks.anomaly_map import GaussianSmoothing, OwnBackground, above_own_background, sum_of_distances
+from shiftproof.networks.anomaly_map import OwnBackground, SmoothUpsampling, above_own_background, cosine_distance
 from shiftproof.networks.matching import FeatureMatching, SpectrumMatching, ToneMatching
 from shiftproof.networks.student import STUDENTS
 from shiftproof.networks.teacher import Teacher, stage_modules
@@ -107,7 +107,7 @@ class Method(Phase):
         super().__init__()
         self.teacher = teacher
         self.config = config
-        self.smoothing = GaussianSmoothing(config.smoothing_sigma)
+        self.to_map = SmoothUpsampling(config.smoothing_sigma)
         self.background = OwnBackground() if config.background == "learned" else None
         pixels, features = (config.matching in (kind, "both") for kind in ("pixels", "features"))
         self.pixel_matching = nn.Sequential(ToneMatching(), SpectrumMatching()) if pixels else None
@@ -149,7 +149,7 @@ class Method(Phase):
 
     def distances(self, features: Features, rebuilt: Features, size: tuple[int, int]) -> Tensor:
         """The smoothed distance between teacher and student, float32 [B, H, W], not negative."""
-        return self.smoothing(sum_of_distances(features, rebuilt, size))
+        return self.to_map([cosine_distance(*pair) for pair in zip(features, rebuilt, strict=True)], size)
 
     def against_background(self, maps: Tensor) -> Tensor:
         """Smoothed distances [B, H, W], each measured against its own background."""

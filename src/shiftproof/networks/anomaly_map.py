@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,24 +31,6 @@ def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
         float32 [B, H, W], in [0, 2].
     """
     return 1 - (F.normalize(first.float(), dim=1) * F.normalize(second.float(), dim=1)).sum(dim=1)
-
-
-def sum_of_distances(teacher: list[Tensor], student: list[Tensor], size: tuple[int, int]) -> Tensor:
-    """RD's anomaly map before smoothing: the stages' distances, upsampled bilinearly and summed.
-
-    Args:
-        teacher: stages [B, C_k, H_k, W_k].
-        student: the same shapes.
-        size: (height, width) of the map.
-
-    Returns:
-        float32 [B, height, width], in [0, 2 * stages].
-    """
-    total = torch.zeros((), device=teacher[0].device)
-    for expected, found in zip(teacher, student, strict=True):
-        distance = cosine_distance(expected, found).unsqueeze(1)
-        total = total + F.interpolate(distance, size=size, mode="bilinear", align_corners=True)
-    return total.squeeze(1)
 
 
 def median_of_maps(maps: Tensor) -> Tensor:
@@ -163,27 +148,40 @@ def above_own_background(maps: Tensor) -> Tensor:
     return (maps - median) / (median - quartile).clamp_min(FLOOR) ** TEMPER
 
 
-class GaussianSmoothing(nn.Module):
-    """Separable Gaussian filter as one step of the graph; borders are reflected, the kernel is cut at 4 sigma.
+class SmoothUpsampling(nn.Module):
+    """Maps of several sizes, each brought to one size bilinearly (corners aligned), added and smoothed by a Gaussian.
+
+    All of that is linear and goes by rows and columns: for each size of maps it is one matrix from the left and one from the
+    right, and nothing is ever filtered at the full size. Borders are reflected, the Gaussian is cut at 4 sigma.
 
     Args:
-        sigma: in pixels of the map (the papers': 4 at 256x256); 0 leaves maps as they are.
+        sigma: in pixels of the result (the papers': 4 at 256x256); 0 does not smooth.
     """
-
-    kernel: Tensor
 
     def __init__(self, sigma: float):
         super().__init__()
-        self.radius = int(4 * sigma + 0.5)
-        offsets = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64)
-        kernel = torch.exp(-0.5 * (offsets / max(sigma, 1e-9)) ** 2)
-        self.register_buffer("kernel", (kernel / kernel.sum()).float(), persistent=False)
+        self.sigma = sigma
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Smooth maps [B, H, W]; H and W must exceed the kernel's radius."""
-        if self.radius == 0:
-            return maps
-        r = self.radius
-        x = F.pad(maps.unsqueeze(1), (r, r, r, r), mode="reflect")
-        x = F.conv2d(x, self.kernel.view(1, 1, -1, 1))
-        return F.conv2d(x, self.kernel.view(1, 1, 1, -1)).squeeze(1)
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """The sum of maps [B, H_k, W_k], float32 [B, height, width] of ``size``."""
+        total = torch.zeros((), device=maps[0].device)
+        for each in maps:
+            rows, columns = (
+                torch.tensor(_smooth_upsampling(before, after, self.sigma), device=each.device)
+                for before, after in zip(each.shape[1:], size, strict=True)
+            )
+            total = total + rows @ each.float() @ columns.T
+        return total
+
+
+@cache
+def _smooth_upsampling(before: int, after: int, sigma: float) -> NDArray[np.float32]:
+    """The matrix [after, before] that resizes a line of values and smooths it."""
+    resized = np.stack(
+        [np.interp(np.linspace(0, before - 1, after), np.arange(before), unit) for unit in np.eye(before)]
+    )
+    radius = int(4 * sigma + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)
+    padded = np.pad(resized, ((0, 0), (radius, radius)), mode="reflect")
+    smoothed = [np.convolve(line, kernel / kernel.sum(), mode="valid") for line in padded]
+    return np.stack(smoothed, axis=1).astype(np.float32)

@@ -109,11 +109,10 @@ class SpectrumMatching(nn.Module):
         gains = (self.edges / self._edges(windows, count).clamp_min(1e-6)).clamp(1.0, SHARPEN)
         gains = torch.where(varying, gains, torch.ones_like(gains))
         limits, gains = (each.reshape(count * channels, -1, 1, 1) for each in (limits, gains))
-        kept = windows * (windows.abs() > limits) * gains
-        # Windows overlap (BAND / STEP) squared times; the margin around the image has fewer and is cut off.
-        sums = F.pixel_shuffle(F.conv2d(kept, self.synthesis, padding=BAND // STEP - 1), STEP)
-        sums = sums[..., BAND : BAND + height, BAND : BAND + width]
-        return (sums * (STEP / BAND) ** 2).reshape(images.shape)
+        kept = torch.where(windows.abs() > limits, windows * gains, 0.0)
+        # The margin around the image, where fewer windows overlap, is cut off.
+        means = F.pixel_shuffle(F.conv2d(kept, self.synthesis, padding=BAND // STEP - 1), STEP)
+        return means[..., BAND : BAND + height, BAND : BAND + width].reshape(images.shape)
 
     def _analyse(self, images: Tensor) -> Tensor:
         """Cosine coefficients [B * 3, 64, rows, columns] of all windows."""
@@ -169,7 +168,7 @@ class FeatureMatching(nn.Module):
 
 def _tones(images: Tensor) -> Tensor:
     """The :data:`TONES` of each channel, [B, 3, 2], of means over 4 x 4 pixels, in which noise counts for little."""
-    values = F.avg_pool2d(images, 4).flatten(2)
+    values = images.unflatten(3, (-1, 4)).mean(dim=4).unflatten(2, (-1, 4)).mean(dim=3).flatten(2)
     last = values.shape[2] - 1
     return torch.stack([kth_smallest(values, round(tone * last) + 1) for tone in TONES], dim=2)
 
@@ -183,11 +182,11 @@ def _cosine_basis(side: int) -> Tensor:
 
 
 def _overlap_add(basis: Tensor) -> Tensor:
-    """Filters [STEP * STEP, C, n, n], n = BAND / STEP: ``conv_transpose2d`` with ``basis``, turned round.
+    """Filters [STEP * STEP, C, n, n], n = BAND / STEP: ``conv_transpose2d`` with ``basis``, turned round, and divided by n * n.
 
-    Each block of STEP x STEP pixels is a sum over the n x n windows that cover it: an ordinary convolution with a channel
+    Each block of STEP x STEP pixels is a mean over the n x n windows that cover it: an ordinary convolution with a channel
     for each pixel of the block, which every backend computes well; the transposed one to a single channel they do not.
     """
     count, taps = len(basis), BAND // STEP
     blocks = basis.reshape(count, taps, STEP, taps, STEP).permute(2, 4, 0, 1, 3)
-    return blocks.reshape(STEP * STEP, count, taps, taps).flip(2, 3).contiguous()
+    return blocks.reshape(STEP * STEP, count, taps, taps).flip(2, 3).contiguous() / taps**2

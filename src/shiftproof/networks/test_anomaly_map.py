@@ -13,12 +13,11 @@ from torch.nn import functional as F
 
 from shiftproof.networks.anomaly_map import (
     CommonScale,
-    GaussianSmoothing,
     OwnBackground,
+    SmoothUpsampling,
     above_own_background,
     cosine_distance,
     median_of_maps,
-    sum_of_distances,
 )
 
 
@@ -44,40 +43,33 @@ def test_cosine_distance_is_float32_and_defined_at_zero():
     assert distance.unique().tolist() == [1]
 
 
-def test_sum_of_distances_upsamples_with_corners_aligned_and_adds():
-    """A stage whose left column is opposite gives a ramp from 2 to 0; a stage that is orthogonal everywhere adds 1."""
-    first = torch.zeros(1, 2, 2, 2)
-    first[:, 0] = 1
-    opposite = first.clone()
-    opposite[..., 0] *= -1
-    orthogonal = first.flip(1)
-    total = sum_of_distances([first, first], [opposite, orthogonal], (3, 5))
+def test_maps_are_upsampled_with_corners_aligned_and_added():
+    """A map that falls from 2 to 0 gives a ramp; one that is 1 everywhere adds 1."""
+    ramp, ones = torch.tensor([[[2.0, 0.0], [2.0, 0.0]]]), torch.ones(1, 2, 2)
+    total = SmoothUpsampling(0)([ramp, ones], (3, 5))
     assert total.shape == (1, 3, 5)
     torch.testing.assert_close(total[0], torch.tensor([3, 2.5, 2, 1.5, 1]).expand(3, 5))
 
 
-def test_sum_of_distances_needs_as_many_stages_on_both_sides():
-    stage = torch.ones(1, 2, 2, 2)
-    with pytest.raises(ValueError, match="zip"):
-        sum_of_distances([stage, stage], [stage], (4, 4))
+@given(st.integers(2, 9), st.integers(2, 9), st.integers(2, 40), st.integers(2, 40))
+def test_upsampling_agrees_with_torch(height, width, rows, columns):
+    maps = torch.randn(2, height, width, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(maps[:, None], size=(rows, columns), mode="bilinear", align_corners=True)[:, 0]
+    torch.testing.assert_close(SmoothUpsampling(0)([maps], (rows, columns)), expected)
 
 
 @pytest.mark.parametrize("sigma", [0.7, 2.0, 4.0])
 def test_smoothing_agrees_with_scipy(sigma: float):
-    maps = torch.from_numpy(np.random.default_rng(0).random((2, 40, 56), dtype=np.float32))
-    expected = np.stack([gaussian_filter(m, sigma, mode="mirror", truncate=4.0) for m in maps.double().numpy()])
-    np.testing.assert_allclose(GaussianSmoothing(sigma)(maps).numpy(), expected, atol=2e-6)
+    maps = torch.from_numpy(np.random.default_rng(0).random((2, 10, 14), dtype=np.float32))
+    large = F.interpolate(maps[:, None], size=(40, 56), mode="bilinear", align_corners=True)[:, 0]
+    expected = np.stack([gaussian_filter(m, sigma, mode="mirror", truncate=4.0) for m in large.double().numpy()])
+    np.testing.assert_allclose(SmoothUpsampling(sigma)([maps], (40, 56)).numpy(), expected, atol=2e-6)
 
 
-def test_smoothing_keeps_constants_and_sigma_zero_keeps_all():
-    constant = torch.full((1, 32, 32), 0.3)
-    torch.testing.assert_close(GaussianSmoothing(4)(constant), constant)
-    maps = torch.rand(2, 7, 5)
-    assert GaussianSmoothing(0)(maps) is maps
-
-
-def test_smoothing_has_no_weights_to_keep():
-    assert not GaussianSmoothing(4).state_dict()
+def test_constants_stay_and_no_weights_are_kept():
+    smooth = SmoothUpsampling(4)
+    torch.testing.assert_close(smooth([torch.full((1, 8, 8), 0.3)], (32, 32)), torch.full((1, 32, 32), 0.3))
+    assert not smooth.state_dict()
 
 
 # --------------------------------------------------------------------------------------------- against the background
@@ -86,7 +78,7 @@ def test_smoothing_has_no_weights_to_keep():
 def maps(count: int = 12, seed: int = 0) -> Tensor:
     """Smoothed distances of good images, [count, 32, 48]: soft ground, of a roughness of its own in each image."""
     random = torch.Generator().manual_seed(seed)
-    ground = GaussianSmoothing(1.5)(torch.randn(count, 32, 48, generator=random))
+    ground = SmoothUpsampling(1.5)([torch.randn(count, 32, 48, generator=random)], (32, 48))
     roughness = torch.empty(count, 1, 1).uniform_(0.02, 0.06, generator=random)
     return 0.5 + roughness * ground / ground.std()
 

@@ -339,9 +339,9 @@ def test_the_onnx_graph_takes_any_batch_and_says_the_same():
             torch.testing.assert_close(torch.from_numpy(each), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_overlapping_windows_are_added_as_a_transposed_convolution_adds_them():
+def test_overlapping_windows_are_averaged_as_a_transposed_convolution_adds_them():
     torch.manual_seed(0)
     spectrum, windows = SpectrumMatching(), torch.randn(2, BAND * BAND, 7, 9)
-    expected = F.conv_transpose2d(windows, spectrum.basis, stride=STEP)
+    expected = F.conv_transpose2d(windows, spectrum.basis, stride=STEP) * (STEP / BAND) ** 2
     blocks = F.conv2d(windows, spectrum.synthesis, padding=1)
     torch.testing.assert_close(F.pixel_shuffle(blocks, STEP), expected)

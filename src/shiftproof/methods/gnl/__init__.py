@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from shiftproof.errors import UsageError, unknown
 from shiftproof.methods.base import CHUNK, MASKS, NORMAL, Features, MethodConfig, Phase, to_images
@@ -111,9 +110,8 @@ class Gnl(Rd):
     def _maps(self, features: Features, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The distance against its background and the smoothed logit of a defect, [B, H, W] each."""
         rebuilt = self.rebuild(features)
-        logits = self.head(features, rebuilt).float().unsqueeze(1)  # type: ignore[misc]
-        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=True).squeeze(1)
-        return self.against_background(self.distances(features, rebuilt, size)), self.smoothing(logits)
+        logits = self.head(features, rebuilt)  # type: ignore[misc]
+        return self.against_background(self.distances(features, rebuilt, size)), self.to_map([logits], size)
 
 
 class SegmentationPhase(Phase):
