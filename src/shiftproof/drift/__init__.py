@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shiftproof.drift.monitor import ALPHA, DRIFT, STEADY, WATCH, WINDOW, DriftState, Monitor
 from shiftproof.drift.reference import (
+    MOST,
     REFERENCE,
     Reference,
     load_reference,
@@ -22,6 +23,7 @@ __all__ = [
     "Effect",
     "Finding",
     "GROUPS",
+    "MOST",
     "Monitor",
     "REFERENCE",
     "Reference",

@@ -118,6 +118,15 @@ class Reference:
         """As a safetensors file."""
         return safetensors.numpy.save({"held_out": self.held_out, "trained": self.trained})
 
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Reference:
+        """The reference that :meth:`to_bytes` wrote; DataError where it is damaged, or of other statistics."""
+        try:
+            tensors = safetensors.numpy.load(content)
+            return cls(tensors["trained"], tensors["held_out"])
+        except (KeyError, safetensors.SafetensorError) as error:
+            raise DataError(f"no reference of good images ({error}): make it again from good images") from error
+
 
 def furthest(deviations: NDArray[np.float64]) -> dict[str, float]:
     """For each group, of its deviations (float64 [18], in spreads) the one that is furthest from 0."""
@@ -202,9 +211,8 @@ def load_reference(folder: str | Path, manifest: Mapping[str, Any]) -> Reference
         )
     path = Path(folder) / REFERENCE
     try:
-        content = safetensors.numpy.load_file(path)
-        return Reference(content["trained"], content["held_out"])
-    except (OSError, KeyError, safetensors.SafetensorError, DataError) as error:
+        return Reference.from_bytes(path.read_bytes())
+    except (OSError, DataError) as error:
         raise ModelError(f"{path} is damaged ({error}): copy the model folder again, or train it again") from error
 
 

@@ -91,7 +91,7 @@ def measure(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
             math.log1p(max(_between(quarter, 0.9, 0.98) - _between(quarter, 0.02, 0.1), 0.0)),
             *(_between(_haar(tint[0])[0], 0.05, 0.95) for tint in tints),
             _crispness(luminance),
-            _log_ratio(_strongest(np.hypot(across, down)), _strongest(np.hypot(across_4, down_4))),
+            _log_ratio(_strongest(_length(across, down)), _strongest(_length(across_4, down_4))),
             math.log(_grain(diagonal) + FLOOR),
             math.log(tint_grain + FLOOR),
             *_directions_and_place(quarter),
@@ -112,11 +112,16 @@ def _haar(values: Plane) -> tuple[Plane, ...]:
     return (upper + lower) / 4, (step[::2] + step[1::2]) / 2, (upper - lower) / 2, (step[::2] - step[1::2]) / 2
 
 
+def _length(across: Plane, down: Plane) -> Plane:
+    """Of vectors, :func:`numpy.hypot` at a quarter of its time; gray levels are far from where squares overflow."""
+    return np.sqrt(across * across + down * down)
+
+
 def _between(values: Plane, low: float, high: float) -> float:
     """Mean of the order statistics between two quantiles: as robust as a quantile, and continuous where those tie."""
     first, last = round(low * values.size), max(round(high * values.size), round(low * values.size) + 1)
-    places = [place for place in (first, last) if 0 < place < values.size]
-    return float(np.partition(values, places, axis=None)[first:last].mean(dtype=np.float64))
+    # NumPy sorts float32 with vector instructions, and so several times as fast as it partitions at two places.
+    return float(np.sort(values, axis=None)[first:last].mean(dtype=np.float64))
 
 
 def _grain(diagonal: Plane) -> float:
@@ -137,7 +142,7 @@ def _crispness(luminance: Plane) -> float:
     middle, above, below = luminance[1:-1:2, 1:-1], luminance[:-2:2, 1:-1], luminance[2::2, 1:-1]
     left, right = luminance[1:-1:2, :-2], luminance[1:-1:2, 2:]
     second = np.abs(4 * middle - above - below - left - right)
-    return _log_ratio(_strongest(second), _strongest(np.hypot(right - left, below - above)))
+    return _log_ratio(_strongest(second), _strongest(_length(right - left, below - above)))
 
 
 def _log_ratio(over: float, under: float) -> float:
@@ -151,7 +156,7 @@ def _directions_and_place(values: Plane) -> list[float]:
     """
     rows, columns = values[1:] + values[:-1], values[:, 1:] + values[:, :-1]
     across, down = rows[:, 1:] - rows[:, :-1], columns[1:] - columns[:-1]
-    strength = np.hypot(across, down)
+    strength = _length(across, down)
     weight = np.maximum(strength - np.median(strength), 0)
     total = float(weight.sum())
     if total <= 1e-3 * weight.size:  # nothing but the rounding of 8 bits

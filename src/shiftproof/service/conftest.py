@@ -24,7 +24,7 @@ from shiftproof.service.api import create_app
 from shiftproof.service.settings import Settings
 from shiftproof.service.station import Station
 
-SIZE = (32, 48)
+SIZE = (32, 64)
 CALIBRATION = Calibration.from_scores(np.linspace(0.3, 0.5, 100), map_low=0.0)
 GOOD, BAD = 60, 250  # brightness of parts
 

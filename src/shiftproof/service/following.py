@@ -60,7 +60,7 @@ class Followed:
 
 
 class Follower:
-    """Looks for drift among what a line has inspected with its present version.
+    """Looks for drift among what a line has inspected with its present version and threshold.
 
     Args:
         line: whose inspections are followed.
@@ -72,7 +72,7 @@ class Follower:
     def __init__(self, line: Line, database: Database, telemetry: Telemetry, seconds: float):
         self._line, self._database, self._telemetry, self._seconds = line, database, telemetry, seconds
         self._lock = threading.Lock()
-        self._version: str | None = None
+        self._begun: tuple[str, int] | None = None  # version and calibration that are followed
         self._monitor: Monitor | None = None
         self._last = 0  # id of the newest inspection that was followed
         self._known = 0  # id of the newest one when following began: alerts up to there were given before
@@ -95,11 +95,11 @@ class Follower:
         with self._lock:
             version = self._line.version
             if version.reference is None:
-                self._version = self._state = self._monitor = None
+                self._begun = self._state = self._monitor = None
                 return False
             with self._database.reading() as session:
                 monitor = self._monitor
-                if monitor is None or version.version != self._version:
+                if monitor is None or self._begun != (version.version, version.calibrated.id):
                     monitor = self._begin(session, version, version.reference)
                 rows = session.execute(
                     _rows(version)
@@ -108,7 +108,6 @@ class Follower:
                     .order_by(InspectionRow.id)
                     .limit(_AT_ONCE)
                 ).all()
-            monitor.bound = version.calibration.bound  # a threshold may have been placed anew
             for number, time, shift, p_value, verdict in rows:
                 self._last = number
                 if shift is not None:  # as it is where the reference came later than the inspection
@@ -134,7 +133,7 @@ class Follower:
     def _begin(self, session: Session, version: Version, reference: Reference) -> Monitor:
         bound, matched = version.calibration.bound, matched_groups(version.detector.manifest)
         monitor = self._monitor = Monitor(reference, matched=matched, bound=bound)
-        self._version, self._state, self._episodes = version.version, None, []
+        self._begun, self._state, self._episodes = (version.version, version.calibrated.id), None, []
         self._steps.clear()
         newest = _rows(version).order_by(InspectionRow.id.desc()).offset(MOST).limit(1)
         self._last = session.scalar(newest) or 0
@@ -163,5 +162,9 @@ class Follower:
 
 
 def _rows(version: Version) -> Any:
-    """Ids of what a version has inspected."""
-    return select(InspectionRow.id).where(InspectionRow.model == version.name, InspectionRow.version == version.version)
+    """Ids of what a version has inspected since its threshold was placed, as drift is measured from there."""
+    return select(InspectionRow.id).where(
+        InspectionRow.model == version.name,
+        InspectionRow.version == version.version,
+        InspectionRow.calibration == version.calibrated.id,
+    )

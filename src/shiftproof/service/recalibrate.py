@@ -1,4 +1,8 @@
-"""A new threshold from images that operators have called good, with the same bound as one from training."""
+"""A new threshold from images that operators have called good, with the same bound as one from training.
+
+What these images look like is from then on what drift is measured from: a line that was recalibrated under a new lamp is
+not told for ever that it is darker.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shiftproof.calibration import Calibration, images_needed
+from shiftproof.drift import MOST, Reference, measure
 from shiftproof.errors import ImageError
-from shiftproof.service.line import Line
 from shiftproof.service.pictures import Arrival, Upload, decode
 from shiftproof.service.refusal import Refusal
 from shiftproof.service.station import Station
 from shiftproof.service.store import calibrating, reviewing
 from shiftproof.service.store.calibrating import Calibrated
-from shiftproof.service.versions import Version
+from shiftproof.service.versions import Version, reference_of
 
 _AT_ONCE = 8  # images between which inspections get their turn
 
@@ -50,9 +57,13 @@ async def recalibrate(
     needed = images_needed(wanted, former.calibration.confidence)
     images = await asyncio.to_thread(_reviewed_good, station, name, since)
     scores: list[float] = []
+    statistics: list[NDArray[np.float64]] = []
     if len(images) >= needed:  # else nothing is read in vain
         for start in range(0, len(images), _AT_ONCE):
-            scores += await _scores(station, line, version, [sha256 for sha256, _ in images[start : start + _AT_ONCE]])
+            pixels = await _pixels(station, version, [sha256 for sha256, _ in images[start : start + _AT_ONCE]])
+            if pixels:
+                scores += (await line.scores(version, pixels)).tolist()
+                statistics += await asyncio.to_thread(_measure_all, pixels)
     found = len(scores) or len(images)
     if len(scores) < needed:
         raise Refusal(
@@ -63,9 +74,10 @@ async def recalibrate(
     placed = Calibration.from_scores(
         scores, target=wanted, confidence=former.calibration.confidence, map_low=former.calibration.map_low
     )
-    new = await asyncio.to_thread(_write, station, version, placed, calibrating.REVIEWS)
+    reference = _reference(np.array(statistics))
+    new = await asyncio.to_thread(_write, station, version, placed, calibrating.REVIEWS, reference)
     if line.version.version == version.version:  # else it is used when this version comes back
-        line.version = line.version.with_calibration(new)
+        line.version = line.version.with_calibration(new, reference)
     return Recalibrated(new, former, _remark(images, former))
 
 
@@ -78,12 +90,13 @@ def go_back(station: Station, name: str, number: int) -> Recalibrated:
     line = station.line(name)
     with station.database.reading() as session:
         earlier = calibrating.find(session, number)
+        reference = None if earlier is None else reference_of(session, earlier)
         if earlier is None or (earlier.model, earlier.version) != (name, line.version.version):
             raise Refusal(
                 404, f"{name} {line.version.version} has no calibration {number}; its card lists those it has"
             )
-    new = _write(station, line.version, earlier.calibration, earlier.source)
-    former, line.version = line.version.calibrated, line.version.with_calibration(new)
+    new = _write(station, line.version, earlier.calibration, earlier.source, reference)
+    former, line.version = line.version.calibrated, line.version.with_calibration(new, reference)
     return Recalibrated(new, former, "")
 
 
@@ -92,13 +105,28 @@ def _reviewed_good(station: Station, name: str, since: datetime | None) -> Seque
         return calibrating.reviewed_good(session, name, since=since)
 
 
-def _write(station: Station, version: Version, calibration: Calibration, source: str) -> Calibrated:
+def _write(
+    station: Station, version: Version, calibration: Calibration, source: str, reference: Reference | None
+) -> Calibrated:
+    kept = None if reference is None else reference.to_bytes()
     with station.database.writing() as session:
-        return calibrating.add(session, version.name, version.version, calibration, source, datetime.now(UTC))
+        return calibrating.add(session, version.name, version.version, calibration, source, datetime.now(UTC), kept)
 
 
-async def _scores(station: Station, line: Line, version: Version, hashes: Sequence[str]) -> list[float]:
-    """Of the images that are still there."""
+def _measure_all(pixels: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
+    return [measure(each) for each in pixels]
+
+
+def _reference(statistics: NDArray[np.float64]) -> Reference | None:
+    """Every other image says where good images lie, the rest how far from there; None of a single one."""
+    if len(statistics) < 2:
+        return None
+    chosen = statistics[-MOST:]
+    return Reference(chosen[::2], chosen[1::2])
+
+
+async def _pixels(station: Station, version: Version, hashes: Sequence[str]) -> list[NDArray[np.uint8]]:
+    """The images that are still there, at the model's size."""
     loop = asyncio.get_running_loop()
 
     def read(sha256: str) -> Arrival | None:
@@ -111,8 +139,7 @@ async def _scores(station: Station, line: Line, version: Version, hashes: Sequen
             return None
 
     read_all = await asyncio.gather(*(loop.run_in_executor(station.pool, read, sha256) for sha256 in hashes))
-    pixels = [one.pixels for one in read_all if one is not None]
-    return [float(score) for score in await line.scores(version, pixels)] if pixels else []
+    return [one.pixels for one in read_all if one is not None]
 
 
 def _remark(images: Sequence[tuple[str, int]], former: Calibrated) -> str:

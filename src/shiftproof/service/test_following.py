@@ -52,7 +52,7 @@ def look(client):
 def test_a_drift_is_found_named_and_known_again_after_a_restart(watched, database):
     with watched.running(database=database) as client:
         seen = inspect(client, *sent(0))
-        assert set(seen[0]["shift"]) == {"measure", "p_value", "levels", "statistics"}
+        assert set(seen[0]["shift"]) == {"measure", "p_value", "levels"}
         assert look(client).state.status == "steady"
         inspect(client, *sent(-25, start=100))
         found = look(client)
@@ -68,6 +68,27 @@ def test_a_drift_is_found_named_and_known_again_after_a_restart(watched, databas
         assert again.state == found.state
         assert again.episodes == found.episodes
         assert [step.id for step in again.steps] == [step.id for step in found.steps]
+
+
+def test_recalibrated_under_a_new_lamp_it_is_not_called_darker_any_more(watched, database):
+    with watched.running(database=database) as client:
+        dark = inspect(client, *sent(-25, count=64))
+        assert look(client).state.status == "drift"
+        for one in dark:
+            client.post(f"{one['links']['self']}/review", json={"verdict": "good"})
+        placed = client.post("/v1/models/part/recalibrate").json()
+        assert (placed["calibration"]["images"], look(client)) == (64, None)
+    with watched.running(database=database) as client:
+        (one,) = inspect(client, *sent(-25, count=1, start=900))
+        assert one["shift"]["levels"]["light"] > -3 > dark[0]["shift"]["levels"]["light"]
+        inspect(client, *sent(-25, start=500))
+        assert (look(client).state.status, look(client).state.images) == ("steady", 41)
+        client.post("/v1/models/part/recalibrate", json={"calibration": placed["former"]["id"]})
+        (one,) = inspect(client, *sent(-25, count=1, start=901))
+        assert one["shift"]["levels"]["light"] < -3
+        client.post("/v1/models/part/recalibrate", json={"calibration": placed["calibration"]["id"]})
+        (one,) = inspect(client, *sent(-25, count=1, start=902))
+        assert one["shift"]["levels"]["light"] > -3
 
 
 def test_another_version_begins_anew(watched):

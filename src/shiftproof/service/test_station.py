@@ -199,7 +199,7 @@ def test_recalibration_says_when_mostly_alarms_were_reviewed(client):
 
 def test_models_and_their_card(client):
     (brief,) = client.get("/v1/models").json()["models"]
-    assert (brief["name"], brief["method"], brief["image_size"]) == ("part", "rd", {"height": 32, "width": 48})
+    assert (brief["name"], brief["method"], brief["image_size"]) == ("part", "rd", {"height": 32, "width": 64})
     card = client.get("/v1/models/part").json()
     assert card["card"]["backbone"] == "toy"
     assert card["calibration"]["bound"] == CALIBRATION.bound

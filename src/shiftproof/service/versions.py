@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy.orm import Session
 
 from shiftproof.artefact import MANIFEST, manifest_sha256
 from shiftproof.calibration import Calibration
 from shiftproof.detector import Detector
 from shiftproof.drift import Reference, load_reference
 from shiftproof.drift.reference import DRIFT
-from shiftproof.errors import ModelError, UsageError
+from shiftproof.errors import DataError, ModelError, UsageError
 from shiftproof.service.store import Database, calibrating
 from shiftproof.service.store.calibrating import Calibrated
 
@@ -34,16 +35,19 @@ class Version:
     version: str  # start of the manifest's SHA-256
     detector: Detector
     calibrated: Calibrated  # the threshold in use
-    reference: Reference | None = None  # of what good images look like; None where the model has none
+    reference: Reference | None = (
+        None  # what good images look like: the calibration's, or the model's; None: neither is there
+    )
+    own_reference: Reference | None = None  # the model's; None where it has none
 
     @property
     def calibration(self) -> Calibration:
         """In use; not always the one that the model's folder holds."""
         return self.calibrated.calibration
 
-    def with_calibration(self, calibrated: Calibrated) -> Version:
-        """The same model with another threshold."""
-        return replace(self, calibrated=calibrated)
+    def with_calibration(self, calibrated: Calibrated, reference: Reference | None) -> Version:
+        """The same model with another threshold, and what its good images looked like if they were not the model's."""
+        return replace(self, calibrated=calibrated, reference=reference or self.own_reference)
 
 
 def open_version(name: str, folder: Path, database: Database, load: Load) -> Version:
@@ -61,7 +65,19 @@ def open_version(name: str, folder: Path, database: Database, load: Load) -> Ver
         calibrated = calibrating.latest(session, name, version) or calibrating.add(
             session, name, version, detector.calibration, calibrating.TRAINING, datetime.now(UTC)
         )
-    return Version(name, version, detector, calibrated, _reference(folder, detector.manifest))
+        renewed = reference_of(session, calibrated)
+    own = _reference(folder, detector.manifest)
+    return Version(name, version, detector, calibrated, renewed or own, own)
+
+
+def reference_of(session: Session, calibrated: Calibrated) -> Reference | None:
+    """What a calibration's good images looked like, where they were not the model's; None otherwise, or where it is damaged."""
+    content = calibrating.reference_of(session, calibrated.id)
+    try:
+        return None if content is None else Reference.from_bytes(content)
+    except DataError as error:
+        LOG.warning("drift is watched by the model's own reference: %s", error)
+        return None
 
 
 def _reference(folder: Path, manifest: Mapping[str, Any]) -> Reference | None:

@@ -46,9 +46,25 @@ class Calibrated:
 
 
 def add(
-    session: Session, model: str, version: str, calibration: Calibration, source: str, time: datetime
+    session: Session,
+    model: str,
+    version: str,
+    calibration: Calibration,
+    source: str,
+    time: datetime,
+    reference: bytes | None = None,
 ) -> Calibrated:
-    """Write a calibration down; from now on it is the model's latest."""
+    """Write a calibration down; from now on it is the model's latest.
+
+    Args:
+        session: that is written in.
+        model: its name.
+        version: of the model.
+        calibration: the threshold.
+        source: :data:`TRAINING` or :data:`REVIEWS`.
+        time: now.
+        reference: what its good images looked like, as bytes; None where that is the model's own reference.
+    """
     row = CalibrationRow(
         model=model,
         version=version,
@@ -58,6 +74,7 @@ def add(
         bound=calibration.bound,
         images=len(calibration.scores),
         content=calibration.to_json(),
+        reference=reference,
     )
     session.add(row)
     session.flush()
@@ -81,6 +98,11 @@ def find(session: Session, number: int) -> Calibrated | None:
     """The calibration of that id."""
     row = session.get(CalibrationRow, number)
     return None if row is None else _calibrated(row)
+
+
+def reference_of(session: Session, number: int) -> bytes | None:
+    """What the good images of a calibration looked like; None where that is the model's own reference."""
+    return session.scalar(select(CalibrationRow.reference).where(CalibrationRow.id == number))
 
 
 def reviewed_good(session: Session, model: str, *, since: datetime | None = None) -> Sequence[tuple[str, int]]:

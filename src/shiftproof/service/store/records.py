@@ -102,7 +102,7 @@ def inspection_json(seen: Inspection) -> dict[str, Any]:
         "threshold": seen.threshold,
         "regions": seen.regions,
         "milliseconds": seen.milliseconds,
-        "shift": seen.shift,
+        "shift": seen.shift and {name: seen.shift[name] for name in ("measure", "p_value", "levels")},
         "review": seen.truth,
         "links": {"self": address, "image": f"{address}/image", "heatmap": f"{address}/heatmap"},
     }

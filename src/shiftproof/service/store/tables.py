@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Integer, String, TypeDecorator
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    TypeDecorator,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Identity = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only of an INTEGER key
@@ -50,6 +61,9 @@ class CalibrationRow(Base):
     bound: Mapped[float]  # of its false-alarm rate, with the confidence in `content`
     images: Mapped[int]  # good ones that it rests on
     content: Mapped[dict[str, Any]]  # Calibration.to_json()
+    reference: Mapped[bytes | None] = mapped_column(
+        LargeBinary, deferred=True
+    )  # Reference.to_bytes(); None: the model's
 
     __table_args__ = (Index("ix_calibrations_model_version", "model", "version", "id"),)
 
