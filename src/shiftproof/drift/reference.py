@@ -116,7 +116,8 @@ class Reference:
 
     def to_bytes(self) -> bytes:
         """As a safetensors file."""
-        return safetensors.numpy.save({"held_out": self.held_out, "trained": self.trained})
+        tensors = {"held_out": self.held_out, "trained": self.trained}
+        return safetensors.numpy.save({name: np.ascontiguousarray(each) for name, each in tensors.items()})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Reference:

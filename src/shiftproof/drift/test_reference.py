@@ -31,6 +31,13 @@ def test_a_reference_comes_back_as_it_was(folder):
     assert loaded.fingerprint != Reference(numbers(0, 50), numbers(2, 20)).fingerprint
 
 
+def test_every_other_row_comes_back_as_it_was():
+    every = numbers(3, 40)
+    again = Reference.from_bytes(Reference(every[::2], every[1::2]).to_bytes())
+    np.testing.assert_array_equal(again.trained, every[::2])
+    np.testing.assert_array_equal(again.held_out, every[1::2])
+
+
 def test_a_reference_can_be_replaced_and_the_model_stays_whole(folder):
     write_reference(folder, Reference(numbers(5, 9), numbers(6, 3)))
     manifest = load_manifest(folder)  # checks every hash
