@@ -25,8 +25,10 @@ lint: $(STAMP)
 	@$(BIN)/mypy
 	@echo "lint: ruff and mypy found nothing"
 
-# One thread a worker: two workers that each start a thread for every core only wait for each other.
+# One thread a worker: two workers that each start a thread for every core only wait for each other. What the audit finds
+# is said, and stops only `make audit`: it changes from day to day, and the tests do not.
 test: lint
+	@-$(BIN)/python .ci/audit.py constraints.txt
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
 	@echo "test: lint, tests, and the examples in docstrings and pages passed"
 
