@@ -16,7 +16,7 @@ from shiftproof.calibration import Calibration
 from shiftproof.data import DecodedImages, decode_images, good_images, labelled_images, synthetic_images
 from shiftproof.errors import BackendError, DataError, ExportError, ModelError, UsageError, unknown
 from shiftproof.export.graph import OPSET, Judged, files_of, to_onnx, to_openvino
-from shiftproof.export.int8 import AT_MOST, fine_teacher, quantise
+from shiftproof.export.int8 import AT_MOST, kept_in_float, quantise
 from shiftproof.export.parity import FLOAT, INT8, GateImages, compare, exceeded
 from shiftproof.methods import Inspector
 from shiftproof.runtime import BACKENDS, GRAPH_VERSION, installed, open_graph
@@ -92,7 +92,7 @@ def export_model(
     }
     inspector = Inspector(method)
     graph = to_onnx(Judged(inspector, calibration.scores), (height, width))
-    serialised, kept = graph.SerializeToString(), fine_teacher(graph, height)
+    serialised, kept = graph.SerializeToString(), kept_in_float(graph, height)
     files: dict[str, dict[str, bytes]] = {}
     for name in dict.fromkeys(to):
         network = graph if name == "onnx" else to_openvino(serialised)

@@ -21,7 +21,7 @@ from shiftproof.errors import BackendError, ExportError, ModelError, UsageError
 from shiftproof.export import export as module
 from shiftproof.export import export_model
 from shiftproof.export.graph import Judged, to_onnx
-from shiftproof.export.int8 import fine_teacher
+from shiftproof.export.int8 import kept_in_float
 from shiftproof.export.parity import FLOAT, Tolerance, exceeded
 from shiftproof.methods import METHODS
 from shiftproof.runtime import backends, choose_backend
@@ -176,12 +176,13 @@ def test_int8_is_smaller_runs_and_was_not_judged_on_the_images_it_was_made_with(
     assert signal_stack() == stack
 
 
-def test_the_fine_stages_of_the_teacher_stay_in_float(exported):
+def test_matching_and_the_fine_stages_of_the_teacher_stay_in_float(exported):
     import onnx
 
     graph = onnx.load(exported("rdpp") / "model.onnx")
     weights = {node.name: node.input[1] for node in graph.graph.node if node.op_type.startswith("Conv")}
-    kept = {weights[name] for name in fine_teacher(graph, SIZE[0])}
+    kept = {weights[name] for name in kept_in_float(graph, SIZE[0])}
+    assert {"inspector.method.pixel_matching.1.basis", "inspector.method.pixel_matching.1.synthesis"} <= kept
     assert "inspector.method.teacher.pyramid.conv_stem.weight" in kept
     coarse = [name for name in weights.values() if ".teacher." in name and name not in kept]
     assert {name.split(".blocks.")[1][0] for name in coarse} == {"3", "4"}  # of stride 16
