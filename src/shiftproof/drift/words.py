@@ -125,8 +125,7 @@ def find(
 
 def _finding(deviations: NDArray[np.float64], group: str, since: int, matched: bool) -> Finding:
     places = [place for place, statistic in enumerate(STATISTICS) if statistic.group == group]
-    medians = np.median(deviations[:, places], axis=0)
-    sizes = np.median(np.abs(deviations[:, places]), axis=0)
+    medians, sizes = _median(deviations[:, places]), _median(np.abs(deviations[:, places]))
     lead = int(sizes.argmax())
     middle, size = float(medians[lead]), float(sizes[lead])
     if abs(middle) < size / 2 and group in _VARIES:  # up in some images, down in others
@@ -135,12 +134,18 @@ def _finding(deviations: NDArray[np.float64], group: str, since: int, matched: b
     return Finding(group, _word(group, places[lead], deviations), signed, since, matched)
 
 
+def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over the first axis; :func:`numpy.median` takes five times as long for a few images, mostly before it begins."""
+    ordered = np.sort(values, axis=0)
+    return np.asarray((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
+
+
 def _word(group: str, statistic: int, deviations: NDArray[np.float64]) -> str:
-    value = float(np.median(deviations[:, statistic]))
+    value = float(_median(deviations[:, statistic]))
     if group in _PLAIN:
         return _PLAIN[group][value > 0]
     if group == "colour":
-        red, blue = (float(np.median(deviations[:, _NAMES.index(name)])) for name in ("red", "blue"))
+        red, blue = (float(_median(deviations[:, _NAMES.index(name)])) for name in ("red", "blue"))
         return f"colour moved to {_colour(red, blue)}"
     if _NAMES[statistic] in _WHERE:
         return _WHERE[_NAMES[statistic]][value > 0]
