@@ -90,11 +90,11 @@ def go_back(station: Station, name: str, number: int) -> Recalibrated:
     line = station.line(name)
     with station.database.reading() as session:
         earlier = calibrating.find(session, number)
-        reference = None if earlier is None else reference_of(session, earlier)
         if earlier is None or (earlier.model, earlier.version) != (name, line.version.version):
             raise Refusal(
                 404, f"{name} {line.version.version} has no calibration {number}; its card lists those it has"
             )
+        reference = reference_of(session, earlier)
     new = _write(station, line.version, earlier.calibration, earlier.source, reference)
     former, line.version = line.version.calibrated, line.version.with_calibration(new, reference)
     return Recalibrated(new, former, "")

@@ -35,9 +35,7 @@ class Version:
     version: str  # start of the manifest's SHA-256
     detector: Detector
     calibrated: Calibrated  # the threshold in use
-    reference: Reference | None = (
-        None  # what good images look like: the calibration's, or the model's; None: neither is there
-    )
+    reference: Reference | None = None  # what good images look like: the calibration's, or else the model's
     own_reference: Reference | None = None  # the model's; None where it has none
 
     @property

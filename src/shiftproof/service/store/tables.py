@@ -63,7 +63,7 @@ class CalibrationRow(Base):
     content: Mapped[dict[str, Any]]  # Calibration.to_json()
     reference: Mapped[bytes | None] = mapped_column(
         LargeBinary, deferred=True
-    )  # Reference.to_bytes(); None: the model's
+    )  # Reference.to_bytes(), if not the model's
 
     __table_args__ = (Index("ix_calibrations_model_version", "model", "version", "id"),)
 
