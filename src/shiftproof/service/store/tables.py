@@ -61,9 +61,7 @@ class CalibrationRow(Base):
     bound: Mapped[float]  # of its false-alarm rate, with the confidence in `content`
     images: Mapped[int]  # good ones that it rests on
     content: Mapped[dict[str, Any]]  # Calibration.to_json()
-    reference: Mapped[bytes | None] = mapped_column(
-        LargeBinary, deferred=True
-    )  # Reference.to_bytes(), if not the model's
+    reference: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # Reference.to_bytes(); often none
 
     __table_args__ = (Index("ix_calibrations_model_version", "model", "version", "id"),)
 
