@@ -101,6 +101,15 @@ def test_a_share_of_the_batch_gets_a_view(share: float, count: int, expected: in
     assert {name: len(view) for name, view in views.items()} == {LOOKS: expected}
 
 
+@BOTH
+def test_without_views_nothing_is_mixed(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("shiftproof.methods.gnl.augmix", lambda *_: pytest.fail("an AugMix view was made"))
+    method = gnl(name, views_share=0.0, segmentation=True).train()
+    for phase in method.phases():
+        assert LOOKS not in phase.views(images(4), np.random.default_rng(0))
+    assert {"distill", "structure"} <= step(method, images(4)).keys()
+
+
 def test_fusion_has_the_views_and_the_losses_of_both():
     method = gnl("fusion").train()
     assert method.views(images(4), np.random.default_rng(0)).keys() == {LOOKS, "noisy"}
@@ -203,7 +212,8 @@ def test_gradients_stop_at_the_student_even_where_nobody_has_frozen_it():
     ("settings", "message"),
     [
         ({"views": "blnd"}, "unknown views 'blnd'; did you mean blind"),
-        ({"views_share": 0.0}, "views share 0.0 is out of range: expected above 0, at most 1"),
+        ({"views_share": -0.5}, "views share -0.5 is out of range: expected 0 .no views. to 1"),
+        ({"segmentation_share": 0.0}, "segmentation share 0.0 is out of range: expected above 0"),
         ({"segmentation_share": 1.5}, "segmentation share 1.5 is out of range"),
         ({"structure_weight": -1.0}, "structure weight -1.0 is negative"),
         ({"segmentation_weight": -0.5}, "segmentation weight -0.5 is negative"),

@@ -33,7 +33,7 @@ class GnlConfig(MethodConfig):
     """Settings of GNL."""
 
     views: str = "blind"  # AugMix "blind": without any operation that a test shift uses; "production": all that helps
-    views_share: float = 0.5  # of a batch that is seen in an AugMix view as well (paper: 1)
+    views_share: float = 0.5  # of a batch that is seen in an AugMix view as well (paper: 1); 0: no views
     structure_weight: float = 0.02  # of the structure loss beside the distillation's; 0 leaves it out
     segmentation: bool = True  # train a segmentation head on synthetic anomalies, and add its map
     segmentation_share: float = 0.25  # steps of that training over the distillation's
@@ -44,10 +44,12 @@ class GnlConfig(MethodConfig):
         super().__post_init__()
         if self.views not in VIEWS:
             raise unknown("views", self.views, VIEWS)
-        for name in ("views_share", "segmentation_share"):
-            value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise UsageError(f"{name.replace('_', ' ')} {value} is out of range: expected above 0, at most 1")
+        if not 0 < self.segmentation_share <= 1:
+            raise UsageError(
+                f"segmentation share {self.segmentation_share} is out of range: expected above 0, at most 1"
+            )
+        if not 0 <= self.views_share <= 1:
+            raise UsageError(f"views share {self.views_share} is out of range: expected 0 (no views) to 1 (all images)")
         for name in ("structure_weight", "segmentation_weight"):
             value = getattr(self, name)
             if value < 0:
@@ -70,11 +72,16 @@ class Gnl(Rd):
 
     def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
         """AugMix views of the first images of the (shuffled) batch."""
+        views = super().views(images, random)
+        if self.config.views_share == 0:
+            return views
         count = max(1, round(self.config.views_share * len(images)))
-        return {**super().views(images, random), LOOKS: augmix(images[:count], random, self.config.views)}
+        return {**views, LOOKS: augmix(images[:count], random, self.config.views)}
 
     def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
         """The losses of images, with the views as further images: the student rebuilds what the teacher sees in each."""
+        if LOOKS not in features:
+            return super().losses(features, random)
         pairs = zip(features[NORMAL], features[LOOKS], strict=True)
         return super().losses({**features, NORMAL: [torch.cat(pair) for pair in pairs]}, random)
 
@@ -135,7 +142,7 @@ class SegmentationPhase(Phase):
     def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
         """Images with synthetic anomalies, half of them in an AugMix view, and the masks of the anomalies."""
         looks = images.clone()
-        half = len(images) // 2
+        half = len(images) // 2 if self.method.config.views_share else 0
         if half:
             looks[:half] = augmix(images[:half], random, self.method.config.views)
         anomalous, masks = synthetic_anomalies(looks, random, self.method.textures)
