@@ -214,7 +214,7 @@ def load(
 
     Args:
         model: the folder.
-        backend: "torch", "onnx", "openvino", "onnx-int8", "openvino-int8", or "auto": the fastest that the model is
+        backend: "torch", "auto" or a name of :data:`~shiftproof.runtime.BACKENDS`; auto is the fastest that the model is
             exported for and that is installed, else torch.
         matching: False leaves out the model's matching of shifted images (in torch), with the threshold that held-out
             images have without it; True insists on it; None is as the model was trained.

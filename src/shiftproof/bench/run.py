@@ -103,8 +103,7 @@ def _measure(folder: Path, name: str, threads: int, paths: Sequence[Path], secon
 
 def _runnable(manifest: dict[str, Any]) -> list[str]:
     exported = [name for name in BACKENDS if name in manifest.get("exports", {})]
-    names = {name: BACKENDS[name].package for name in exported} | {TORCH: TORCH}
-    return [name for name, package in names.items() if installed(package)]
+    return [name for name in exported if BACKENDS[name].runs_here()] + [TORCH] * installed(TORCH)
 
 
 def _images(data: str | Path | None, size: tuple[int, int], scratch: Path) -> list[Path]:

@@ -197,7 +197,7 @@ def evaluate(
     matching
         Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
     backend
-        torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of the model's graphs that can run here.
+        torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
     """
     from shiftproof.detector import load
     from shiftproof.evaluation import evaluate as run

@@ -18,6 +18,7 @@ def export(
     *,
     to: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ("onnx", "openvino"),
     int8: bool = False,
+    bf16: bool = False,
     data: Path | None = None,
     layout: str = "auto",
     force: bool = False,
@@ -32,6 +33,8 @@ def export(
         onnx, openvino, or both.
     int8
         Write a graph in 8 bits beside each as well; needs good images as DATA, or a category with train/good.
+    bf16
+        Write a graph that is computed in bfloat16 beside each of OpenVINO's as well, for processors that have it.
     data
         Images to hold the graph against the model on: good ones, or a labelled set; made from a seed if not given.
     layout
@@ -49,6 +52,7 @@ def export(
             model,
             to,
             int8=int8,
+            bf16=bf16,
             data=data,
             layout=layout,
             force=force,
@@ -95,7 +99,7 @@ def bench(
     model
         Folder that train wrote.
     backends
-        torch, onnx, openvino, onnx-int8, openvino-int8; by default all that can run here.
+        torch, or names of graphs such as onnx or openvino-int8 (info lists them); by default all that can run here.
     threads
         Numbers of processor threads; by default 1 and all there are.
     data

@@ -55,7 +55,7 @@ def serve(
     public_host
         Names under which a reverse proxy makes a station on loopback known.
     backend
-        torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of a model's graphs that can run here.
+        torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
     threads
         Processor threads for each model; by default the backend's own choice.
     queue

@@ -58,7 +58,7 @@ def watch(
     alpha
         False-alert rate of the watch for drift: 0.0001 is one in 10,000 images at most.
     backend
-        torch, onnx, openvino, onnx-int8, openvino-int8, or auto: the fastest of the model's graphs that can run here.
+        torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
     threads
         Of the processor to compute with.
     """

@@ -17,9 +17,9 @@ from shiftproof.data import DecodedImages, decode_images, good_images, labelled_
 from shiftproof.errors import BackendError, DataError, ExportError, ModelError, UsageError, unknown
 from shiftproof.export.graph import OPSET, Judged, files_of, to_onnx, to_openvino
 from shiftproof.export.int8 import AT_MOST, kept_in_float, quantise
-from shiftproof.export.parity import FLOAT, INT8, GateImages, compare, exceeded
+from shiftproof.export.parity import FLOAT, ROUNDED, GateImages, compare, exceeded
 from shiftproof.methods import Inspector
-from shiftproof.runtime import BACKENDS, GRAPH_VERSION, installed, open_graph
+from shiftproof.runtime import BACKENDS, GRAPH_VERSION, has_bfloat16, installed, open_graph
 from shiftproof.torch_engine import TorchEngine, build_method
 
 TARGETS = ("onnx", "openvino")
@@ -40,6 +40,7 @@ def export_model(
     to: Sequence[str] = TARGETS,
     *,
     int8: bool = False,
+    bf16: bool = False,
     data: str | Path | None = None,
     layout: str = "auto",
     force: bool = False,
@@ -53,6 +54,7 @@ def export_model(
         to: "onnx", "openvino".
         int8: write a quantised graph beside each; needs ``data`` with good images, of which some are used for that and
             not for the gate.
+        bf16: write a graph to be computed in bfloat16 beside each of OpenVINO's; the processor here must have that.
         data: images for the gate, good ones or a labelled set; by default images made from a seed.
         layout: of ``data``.
         force: write a graph that is outside the tolerance as well. The manifest says so, and ``auto`` passes it over.
@@ -71,7 +73,11 @@ def export_model(
         raise UsageError(f"nothing to export to: name {' or '.join(TARGETS)}")
     if int8 and data is None:
         raise UsageError("--int8 takes the ranges of activations from good images: give some with --data")
+    if bf16 and "openvino" not in to:
+        raise UsageError(f"--bf16 is for OpenVINO, and --to is {' '.join(to)}: add openvino, or leave --bf16 out")
     _need("onnx", "onnxscript", *(BACKENDS[name].package for name in to), *(["nncf"] if int8 else []))
+    if bf16 and not has_bfloat16():
+        raise BackendError("this processor does not compute in bfloat16: export on one that does, or without --bf16")
     manifest = load_manifest(folder)
     calibration = Calibration.from_json(manifest["calibration"])
     try:
@@ -96,14 +102,16 @@ def export_model(
     files: dict[str, dict[str, bytes]] = {}
     for name in dict.fromkeys(to):
         network = graph if name == "onnx" else to_openvino(serialised)
-        files[name] = files_of(name, network, metadata)
-        if good is not None:
-            files[f"{name}-int8"] = files_of(f"{name}-int8", quantise(network, good, kept), metadata)
+        networks = {name: network, **({f"{name}-int8": quantise(network, good, kept)} if good is not None else {})}
+        for backend, one in networks.items():
+            files[backend] = files_of(backend, one, metadata)
+            if bf16 and name == "openvino":
+                files[f"{backend}-bf16"] = files_of(f"{backend}-bf16", one, metadata)
     with tempfile.TemporaryDirectory() as scratch:
         engines = {name: _open(name, files[name], Path(scratch), manifest) for name in files}
         reference = TorchEngine(inspector, (height, width))
         found = compare(reference, engines, images, calibration, on_progress)
-    tolerances = {name: INT8 if BACKENDS[name].int8 else FLOAT for name in files}
+    tolerances = {name: FLOAT if BACKENDS[name].precision == "float32" else ROUNDED for name in files}
     failed = {name: wrong for name, one in found.items() if (wrong := exceeded(one, tolerances[name]))}
     for name, wrong in failed.items():
         line = f"{name}'s graph differs from the model on {images.source}: {', '.join(wrong)}"
@@ -115,7 +123,7 @@ def export_model(
     exported = []
     for name, contents in files.items():
         record = {
-            "precision": "int8" if BACKENDS[name].int8 else "float32",
+            "precision": BACKENDS[name].precision,
             "graph": GRAPH_VERSION,
             "opset": OPSET,
             "environment": environment(),

@@ -23,13 +23,14 @@ class Tolerance:
 
     map: float  # largest difference of a map's pixel, as a share of the model's colour scale (map_high - map_low)
     score: float  # largest difference of an image score, as a share of the same
-    auroc: float  # difference of the image AUROC, where labels exist
+    auroc: float  # of the image AUROC that may be lost, where labels exist
 
 
 # Rounding, summed in another order. A hundredth of the colour scale is less than three of its 256 steps; it takes a
 # logarithm of the background that low to see as much.
 FLOAT = Tolerance(map=1e-2, score=1e-3, auroc=1e-3)
-INT8 = Tolerance(map=0.5, score=0.1, auroc=2e-3)  # a pixel may be off by far, the score by a tenth of the scale
+# In 8 bits or in bfloat16 a pixel may be off by far, the score by a tenth of the scale.
+ROUNDED = Tolerance(map=0.5, score=0.1, auroc=2e-3)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def compare(
     Returns:
         for each graph JSON values: ``images``, ``source``, ``map``, ``score`` and ``p_value`` (largest differences),
         ``scale`` (of the colours: what the tolerance is a share of), ``verdicts_changed``, ``auroc`` (of model and
-        graph and their difference, or None), ``milliseconds`` (of model and graph: medians an image, side by side; what
+        graph, and what the graph has lost, or None), ``milliseconds`` (of model and graph: medians an image, side by side; what
         :func:`~shiftproof.bench.bench` measures with care).
     """
     seen = {name: Comparison() for name in graphs}
@@ -132,8 +133,8 @@ def exceeded(found: Mapping[str, Any], tolerance: Tolerance) -> list[str]:
     limits = {"map": tolerance.map * found["scale"], "score": tolerance.score * found["scale"], "p_value": 1e-6}
     differences = {key: found[key] for key in limits}
     if found["auroc"] is not None:
-        limits["auroc"], differences["auroc"] = tolerance.auroc, found["auroc"]["difference"]
-    words = {"map": "map", "score": "score", "p_value": "p-value", "auroc": "AUROC"}
+        limits["auroc"], differences["auroc"] = tolerance.auroc, found["auroc"]["lost"]
+    words = {"map": "map", "score": "score", "p_value": "p-value", "auroc": "AUROC lower"}
     return [
         f"{words[key]} by {value:.2g} (at most {limits[key]:.2g})"
         for key, value in differences.items()
@@ -153,4 +154,4 @@ def _auroc(defective: NDArray[np.bool_] | None, model: list[float], graph: list[
     of_model, of_graph = (image_metrics(defective, np.array(scores))["auroc"] for scores in (model, graph))
     if of_model is None or of_graph is None:
         return None
-    return {"model": of_model, "graph": of_graph, "difference": abs(of_model - of_graph)}
+    return {"model": of_model, "graph": of_graph, "lost": of_model - of_graph}

@@ -24,7 +24,7 @@ from shiftproof.export.graph import Judged, to_onnx
 from shiftproof.export.int8 import kept_in_float
 from shiftproof.export.parity import FLOAT, Tolerance, exceeded
 from shiftproof.methods import METHODS
-from shiftproof.runtime import backends, choose_backend
+from shiftproof.runtime import backends, choose_backend, processor
 
 from .conftest import SIZE
 
@@ -121,8 +121,9 @@ def test_values_that_are_not_finite_are_never_written(own, monkeypatch):
 def test_nan_is_outside_every_tolerance():
     found = {"map": float("nan"), "score": 0.0, "p_value": 0.0, "scale": 1.0, "auroc": None}
     assert len(exceeded(found, Tolerance(1.0, 1.0, 1.0))) == 1
-    lost = {"map": 0.0, "score": 0.0, "p_value": 0.0, "scale": 1.0, "auroc": {"difference": 0.01}}
-    assert exceeded(lost, FLOAT) == ["AUROC by 0.01 (at most 0.001)"]
+    lost = {"map": 0.0, "score": 0.0, "p_value": 0.0, "scale": 1.0, "auroc": {"lost": 0.01}}
+    assert exceeded(lost, FLOAT) == ["AUROC lower by 0.01 (at most 0.001)"]
+    assert not exceeded({**lost, "auroc": {"lost": -0.01}}, FLOAT)  # what is gained is no loss
 
 
 def test_a_labelled_set_is_compared_by_its_auroc_too(own, monkeypatch, tmp_path):
@@ -135,7 +136,7 @@ def test_a_labelled_set_is_compared_by_its_auroc_too(own, monkeypatch, tmp_path)
     warnings: list[str] = []
     (one,) = export_model(own, ["onnx"], data=tmp_path / "part", warn=warnings.append)
     assert one.record["parity"]["source"] == "6 labelled images of part"
-    assert one.record["parity"]["auroc"]["difference"] == 0
+    assert one.record["parity"]["auroc"]["lost"] == 0
     assert "cut.png" in warnings[0]
     (one,) = export_model(own, ["onnx"], data=tmp_path / "part" / "train" / "good")
     assert (one.record["parity"]["source"], one.record["parity"]["auroc"]) == ("1 good images of good", None)
@@ -167,13 +168,54 @@ def test_int8_is_smaller_runs_and_was_not_judged_on_the_images_it_was_made_with(
     for name in FLOAT_BACKENDS:
         small, large = found[f"{name}-int8"], found[name]
         assert small.bytes < large.bytes / 2
-        assert small.record["precision"] == "int8"
+        assert small.record["precision"] == "int8 and float32"
         assert small.record["parity"]["source"] == "4 good images of good"
         assert 0 < small.record["parity"]["score"] < small.record["parity"]["scale"]
         seen = load(own, f"{name}-int8").inspect(tmp_path / "good" / "1.png")
         assert np.isfinite(seen.score)
     gc.collect()  # what OpenVINO leaves behind must not be the stack that the next Ctrl-C is handled on
     assert signal_stack() == stack
+
+
+def has_bfloat16(monkeypatch, answer):
+    for part in (module, backends):
+        monkeypatch.setattr(part, "has_bfloat16", lambda: answer)
+
+
+@pytest.mark.skipif(not processor.has_bfloat16(), reason="this processor does not compute in bfloat16")
+def test_bfloat16_is_another_graph_with_another_precision_and_the_same_gate(own, monkeypatch):
+    monkeypatch.setattr(module, "to_onnx", spoilt(own, 1.0))
+    before = load(own, "openvino")
+    found = {one.name: one for one in export_model(own, ["openvino"], bf16=True, force=True)}
+    assert list(found) == ["openvino", "openvino-bf16"]
+    rounded = found["openvino-bf16"]
+    assert rounded.record["precision"] == "bfloat16"
+    assert found["openvino"].record["parity"]["score"] < rounded.record["parity"]["score"] < 0.1
+    assert rounded.record["parity"]["tolerance"]["score"] == 0.1
+    pixels = synthetic_images(SIZE, 3, seed=7)
+    _, expected = before.maps_and_scores(pixels)
+    np.testing.assert_array_equal(load(own, "openvino").maps_and_scores(pixels)[1], expected)  # stays in float32
+    difference = np.abs(load(own, "openvino-bf16").maps_and_scores(pixels)[1] - expected)
+    assert 1e-5 < difference.max() < 0.1
+
+
+def test_a_processor_without_bfloat16_passes_its_graphs_over(exported, monkeypatch):
+    folder = exported("rd")
+    manifest = load_manifest(folder)
+    exports = {**manifest["exports"], "openvino-bf16": manifest["exports"]["openvino"]}
+    both = {**manifest, "exports": exports}
+    has_bfloat16(monkeypatch, True)
+    assert choose_backend(folder, both) == choose_backend(folder, both, "openvino-bf16") == "openvino-bf16"
+    with pytest.raises(BackendError, match=r"holds no graph for openvino-bf16.*export .* --to openvino --bf16"):
+        choose_backend(folder, manifest, "openvino-bf16")
+    has_bfloat16(monkeypatch, False)
+    assert choose_backend(folder, both) == "openvino"
+    with pytest.raises(BackendError, match=r"needs a processor that computes in bfloat16.*take openvino$"):
+        choose_backend(folder, both, "openvino-bf16")
+    with pytest.raises(BackendError, match="does not compute in bfloat16: export on one that does"):
+        export_model(folder, bf16=True)
+    with pytest.raises(UsageError, match="--bf16 is for OpenVINO, and --to is onnx: add openvino"):
+        export_model(folder, ["onnx"], bf16=True)
 
 
 def test_matching_and_the_fine_stages_of_the_teacher_stay_in_float(exported):

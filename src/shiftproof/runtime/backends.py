@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shiftproof.errors import BackendError, unknown
+from shiftproof.runtime.processor import has_bfloat16, installed
 
 AUTO, TORCH = "auto", "torch"
 
@@ -19,17 +19,34 @@ class Backend:
 
     package: str  # that must be installed
     export: str  # the value of --to that writes the graph
-    int8: bool  # whether weights and activations are quantised
     files: tuple[str, ...]  # of the graph in a model folder; the first is the one that is opened
+    int8: bool = False  # whether weights and activations are quantised
+    bf16: bool = False  # whether what is not in 8 bits is computed in bfloat16, where the processor has that
+
+    @property
+    def precision(self) -> str:
+        """In words, such as "int8"."""
+        rest = "bfloat16" if self.bf16 else "float32"
+        return f"int8 and {rest}" if self.int8 else rest
+
+    def runs_here(self) -> bool:
+        """Whether its package is installed, and the processor computes what it needs."""
+        return installed(self.package) and (not self.bf16 or has_bfloat16())
+
+
+def _openvino(name: str, **precision: bool) -> Backend:
+    return Backend("openvino", "openvino", (f"{name}/model.xml", f"{name}/model.bin"), **precision)
 
 
 BACKENDS: Mapping[str, Backend] = {
-    "openvino-int8": Backend("openvino", "openvino", True, ("openvino-int8/model.xml", "openvino-int8/model.bin")),
-    "onnx-int8": Backend("onnxruntime", "onnx", True, ("model-int8.onnx",)),
-    "openvino": Backend("openvino", "openvino", False, ("openvino/model.xml", "openvino/model.bin")),
-    "onnx": Backend("onnxruntime", "onnx", False, ("model.onnx",)),
+    "openvino-int8-bf16": _openvino("openvino-int8-bf16", int8=True, bf16=True),
+    "openvino-int8": _openvino("openvino-int8", int8=True),
+    "openvino-bf16": _openvino("openvino-bf16", bf16=True),
+    "openvino": _openvino("openvino"),
+    "onnx": Backend("onnxruntime", "onnx", ("model.onnx",)),
+    "onnx-int8": Backend("onnxruntime", "onnx", ("model-int8.onnx",), int8=True),
 }
-"""By name, the fastest first."""
+"""By name, the fastest first, as measured (docs/results/speed.md)."""
 
 
 def choose_backend(folder: Path, manifest: Mapping[str, Any], wanted: str = AUTO) -> str:
@@ -56,11 +73,16 @@ def choose_backend(folder: Path, manifest: Mapping[str, Any], wanted: str = AUTO
             raise BackendError(
                 f"backend {wanted} needs the package {backend.package}, which is not installed: pip install {backend.package}"
             )
+        if not backend.runs_here():
+            raise BackendError(
+                f"backend {wanted} needs a processor that computes in bfloat16, which this one does not: take "
+                f"{wanted.removesuffix('-bf16')}"
+            )
         return wanted
     if wanted == AUTO:
         sound = [name for name in BACKENDS if exports.get(name, {}).get("parity", {}).get("passed")]
         for name in sound:
-            if installed(BACKENDS[name].package):
+            if BACKENDS[name].runs_here():
                 return name
     if installed(TORCH):
         return TORCH
@@ -79,11 +101,5 @@ def choose_backend(folder: Path, manifest: Mapping[str, Any], wanted: str = AUTO
 
 
 def _how_to_export(folder: Path, backend: Backend) -> str:
-    int8 = " --int8 --data GOOD_IMAGES" if backend.int8 else ""
-    return f"shiftproof export {folder} --to {backend.export}{int8}"
-
-
-def installed(package: str) -> bool:
-    """Whether a package can be imported; a folder of that name beside the user's images is none."""
-    spec = importlib.util.find_spec(package)
-    return spec is not None and spec.origin is not None
+    options = (" --int8 --data GOOD_IMAGES" if backend.int8 else "") + (" --bf16" if backend.bf16 else "")
+    return f"shiftproof export {folder} --to {backend.export}{options}"

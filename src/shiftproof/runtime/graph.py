@@ -1,11 +1,8 @@
-"""Exported graphs, opened and run by ONNX Runtime or OpenVINO on the processor, in float32 where they are not int8."""
+"""Exported graphs, opened and run by ONNX Runtime or OpenVINO on the processor, in the precision that each was held to."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.artefact import WEIGHTS
-from shiftproof.errors import BackendError, ModelError
+from shiftproof.errors import ModelError
 from shiftproof.runtime.backends import BACKENDS
 from shiftproof.runtime.engine import GRAPH_VERSION, INPUT, OUTPUTS, Engine, check_pixels
+from shiftproof.runtime.processor import import_package, openvino_core
 
 METADATA = ("graph", "shiftproof", "method", "image_size", "weights_sha256")
 """What every exported graph tells of itself, as text; in OpenVINO's under ``rt_info/shiftproof``."""
@@ -60,7 +58,7 @@ class OnnxEngine:
     """A graph in ONNX Runtime."""
 
     def __init__(self, name: str, path: Path, image_size: tuple[int, int], threads: int | None):
-        runtime = _import("onnxruntime")
+        runtime = import_package("onnxruntime")
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors; they are raised as well
         options.intra_op_num_threads = threads or 0
@@ -87,36 +85,20 @@ class OnnxEngine:
         return list(self._session.run(list(OUTPUTS), {INPUT: check_pixels(pixels, self.image_size)}))
 
 
-@cache
-def openvino_core() -> Any:
-    """The one ``openvino.Core`` of this process, so that graphs share a plugin.
-
-    It is made in a thread of its own. The CPU plugin gives the thread that loads it another signal stack, and takes the
-    stack away when the plugin goes: a main thread would then die of its next signal, such as Ctrl-C.
-
-    Raises:
-        BackendError: OpenVINO cannot be imported.
-    """
-
-    def make() -> Any:
-        core = _import("openvino").Core()
-        core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
-        return core
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(make).result()
-
-
 class OpenvinoEngine:
     """A graph in OpenVINO: one image at a time, for it is quickest so; of several images, several at once.
 
-    Float32 is asked for: on processors with bfloat16 OpenVINO would round to that, and a threshold would move.
+    The precision is asked for: on processors with bfloat16 OpenVINO would round to that unasked, and a graph that was held
+    against its model in float32 would say something else.
     """
 
     def __init__(self, name: str, path: Path, image_size: tuple[int, int], threads: int | None):
-        self._openvino = _import("openvino")
+        self._openvino = import_package("openvino")
         self.name, self.image_size = name, image_size
-        self._options = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        precision = "bf16" if BACKENDS[name].bf16 else "f32"
+        self._options = {"INFERENCE_PRECISION_HINT": precision}
+        if threads:
+            self._options["INFERENCE_NUM_THREADS"] = threads
         self._core = openvino_core()
         try:
             self._model = self._core.read_model(path)
@@ -172,13 +154,6 @@ class OpenvinoEngine:
             self._queue.start_async({INPUT: pixels[index : index + 1]}, index)
         self._queue.wait_all()
         return found
-
-
-def _import(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise BackendError(f"{package} is installed but cannot be imported ({error}): install it again") from error
 
 
 def _check_interface(path: Path, fits: bool, outputs: tuple[str, ...]) -> None:
