@@ -6,7 +6,8 @@ r"""The race: shiftproof beside anomalib on the same images, threads and teacher
 1. *Prepare*, once, kept under ``--out``: anomalib's PaDiM, PatchCore and ReverseDistillation are fitted on the images that
    ours was trained on, with the teacher of ``--weights`` (``peers_shift.py`` does the same, and its fits serve here);
    EfficientAD and the WideResNet-50-2 pair have random weights, for speed alone (no AUROC). Each is exported with its own
-   exporter; one that refuses is listed with its reason.
+   exporter; one that refuses is listed with its reason. anomalib's OpenVINO graphs also run in bfloat16, where the processor
+   has that, and in 8 bits, made as its own exporter makes them: NNCF's defaults on images that it was fitted on.
 2. *Race*: in each round every contender runs once in a process of its own; odd rounds go backwards. A process loads the
    model, inspects one image at a time for ``--seconds``, then eight at a time. Pixels lie decoded in memory, 256x256.
 3. *Score*: the test images through each contender, once: image AUROC of what it says in that very backend.
@@ -27,7 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Contender:
     """A model in one backend."""
 
     name: str
-    backend: str  # torch, onnx, openvino, and ours in 8 bits
+    backend: str  # torch, onnx, openvino, and with less precise numbers
     path: str  # shiftproof's model folder, or the file that anomalib exported
     ours: bool
     accuracy: bool  # whether its weights are trained, so that an AUROC says something
@@ -120,13 +121,14 @@ def ours(name: str, folder: Path, arguments: argparse.Namespace, trained: bool) 
     """A model folder in torch and in all that it exports to."""
     from shiftproof.artefact import load_manifest
     from shiftproof.export import export_model
-    from shiftproof.runtime import BACKENDS
+    from shiftproof.runtime import BACKENDS, has_bfloat16
 
     copy = arguments.out / name.replace(" ", "-")
     if not (copy / "exported").is_file():
         if not copy.is_dir():
             shutil.copytree(folder, copy)
-        export_model(copy, int8=trained, data=arguments.data if trained else None, force=True)
+        data = arguments.data if trained else None
+        export_model(copy, int8=trained, bf16=has_bfloat16(), data=data, force=True)
         (copy / "exported").touch()
     manifest = load_manifest(copy)
     about: dict[str, Any] = {"ours": True, "accuracy": trained, "path": str(copy)}
@@ -185,8 +187,33 @@ def theirs(name: str, arguments: argparse.Namespace) -> list[Contender]:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
             one = Contender(backend=backend, path="", fit_seconds=fit_seconds, failure=reason, **about)
         found.append(one)
+    if found[-1].failure is None:
+        found += rounded(found[-1], arguments)
     kept.write_text(json.dumps([asdict(one) for one in found], indent=1))
     return found
+
+
+def rounded(one: Contender, arguments: argparse.Namespace) -> list[Contender]:
+    """One of anomalib's OpenVINO graphs in bfloat16, and where it is trained in 8 bits."""
+    import nncf
+    import openvino
+
+    from shiftproof.runtime import has_bfloat16
+
+    found = [replace(one, backend="openvino-bf16")] if has_bfloat16() else []
+    if not one.accuracy:
+        return found
+    images = np.load(arguments.out / "fit.npy")
+    small = Path(one.path).parent.with_name("openvino-int8") / "model.xml"
+    try:
+        model = openvino.Core().read_model(one.path)
+        calibration = nncf.Dataset(list(images), lambda image: planes(image[None]))
+        openvino.save_model(nncf.quantize(model, calibration), small)
+        size = sum(file.stat().st_size for file in small.parent.glob("*"))
+        return [*found, replace(one, backend="openvino-int8", path=str(small), bytes=size)]
+    except Exception as error:  # whatever it comes to is a finding
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        return [*found, replace(one, backend="openvino-int8", path="", bytes=None, failure=reason)]
 
 
 def fit_theirs(name: str, arguments: argparse.Namespace) -> tuple[Any, float | None]:
@@ -331,7 +358,8 @@ def open_contender(one: Contender, threads: int) -> Scores:
         return one_by_one(lambda image: session.run(["pred_score"], {inlet: image})[0])
     import openvino
 
-    hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    precision = "bf16" if one.backend.endswith("bf16") else "f32"
+    hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino.Core().compile_model(one.path, "CPU", hints)
     return one_by_one(lambda image: compiled({0: image})["pred_score"])
 

@@ -96,7 +96,7 @@ class OpenvinoEngine:
         self._openvino = import_package("openvino")
         self.name, self.image_size = name, image_size
         precision = "bf16" if BACKENDS[name].bf16 else "f32"
-        self._options = {"INFERENCE_PRECISION_HINT": precision}
+        self._options: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": precision}
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
         self._core = openvino_core()
