@@ -2,6 +2,9 @@ r"""The race: shiftproof beside anomalib on the same images, threads and teacher
 
     python benchmarks/peers.py --out runs/race --peers runs/peers --data SCREW --weights RESNET18 \
         --ours rd-lite0=MODEL rd-resnet18=MODEL [--threads 2] [--rounds 3] [--seconds 4]
+    python benchmarks/peers.py --out runs/race_short --no-wide --rounds 1 --seconds 1
+
+Without ``--data`` the images come from a seed and all weights are random: for speed alone.
 
 1. *Prepare*, once, kept under ``--out``: anomalib's PaDiM, PatchCore and ReverseDistillation are fitted on the images that
    ours was trained on, with the teacher of ``--weights`` (``peers_shift.py`` does the same, and its fits serve here);
@@ -36,9 +39,9 @@ import numpy as np
 
 SIZE = (256, 256)
 WARM_UP, AT_LEAST, TOGETHER = 3, 20, 8
+IMAGES = 32  # to fit on where there is no data
 TRAINED = ("padim", "patchcore", "reverse_distillation")
 WIDE = "wide_resnet50_2"
-EPOCHS = 20  # of anomalib's ReverseDistillation
 Scores = Callable[[np.ndarray], np.ndarray]  # uint8 [B, H, W, 3] to image scores [B]
 
 
@@ -64,8 +67,8 @@ def main() -> None:
     """Prepare what is missing, race, score, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="category with test images")
-    parser.add_argument("--weights", type=Path, required=True, help="file with the ResNet-18 teacher's weights")
+    parser.add_argument("--data", type=Path, help="category with test images; without, nothing is trained")
+    parser.add_argument("--weights", type=Path, help="file with the ResNet-18 teacher's weights")
     parser.add_argument("--peers", type=Path, help="kept cells of peers_shift.py, whose fits are used again")
     parser.add_argument("--ours", nargs="+", default=[], metavar="NAME=MODEL", help="trained model folders")
     parser.add_argument("--threads", type=int, default=2)
@@ -73,6 +76,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--only", nargs="+", help="names to race; all without")
     parser.add_argument("--no-wide", action="store_true", help="leave the WideResNet-50-2 pair out")
+    parser.add_argument("--epochs", type=int, default=20, help="of anomalib's ReverseDistillation")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--score", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -80,6 +84,9 @@ def main() -> None:
         task = Contender(**json.loads(arguments.run or arguments.score))
         print(json.dumps(run(task, arguments) if arguments.run else score(task, arguments)))
         return
+    if (arguments.data is None) != (arguments.weights is None):
+        parser.error("--data and --weights go together: give both, or neither")
+    arguments.trained = arguments.data is not None
     contenders = prepare(arguments)
     if arguments.only:
         contenders = [one for one in contenders if one.name in arguments.only]
@@ -94,7 +101,9 @@ def prepare(arguments: argparse.Namespace) -> list[Contender]:
     """All contenders, fitted and exported; what is there from before is used again."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     fitted, tests = arguments.out / "fit.npy", arguments.out / "test.npz"
-    if not tests.is_file():
+    if not arguments.trained:
+        make_up(arguments)
+    elif not tests.is_file():
         from shiftproof.calibration import split_held_out
         from shiftproof.data import decode_images, good_images, labelled_images
 
@@ -107,17 +116,17 @@ def prepare(arguments: argparse.Namespace) -> list[Contender]:
     found: list[Contender] = []
     for pair in arguments.ours:
         name, _, folder = pair.partition("=")
-        found += ours(f"shiftproof {name}", Path(folder), arguments, trained=True)
+        found += ours(f"shiftproof {name}", Path(folder), arguments)
     for name in TRAINED:
         found += theirs(name, arguments)
     found += theirs("efficient_ad", arguments)
     if not arguments.no_wide:
-        found += ours(f"shiftproof rdpp {WIDE}", wide_model(arguments.out), arguments, trained=False)
+        found += ours(f"shiftproof rdpp {WIDE}", untrained(arguments.out, WIDE, "rdpp"), arguments, wide=True)
         found += theirs(f"reverse_distillation {WIDE}", arguments)
     return found
 
 
-def ours(name: str, folder: Path, arguments: argparse.Namespace, trained: bool) -> list[Contender]:
+def ours(name: str, folder: Path, arguments: argparse.Namespace, wide: bool = False) -> list[Contender]:
     """A model folder in torch and in all that it exports to."""
     from shiftproof.artefact import load_manifest
     from shiftproof.export import export_model
@@ -127,10 +136,10 @@ def ours(name: str, folder: Path, arguments: argparse.Namespace, trained: bool) 
     if not (copy / "exported").is_file():
         if not copy.is_dir():
             shutil.copytree(folder, copy)
-        data = arguments.data if trained else None
-        export_model(copy, int8=trained, bf16=has_bfloat16(), data=data, force=True)
+        data = None if wide else arguments.data
+        export_model(copy, int8=not wide, bf16=has_bfloat16(), data=data, force=True)
         (copy / "exported").touch()
-    manifest = load_manifest(copy)
+    manifest, trained = load_manifest(copy), arguments.trained and not wide
     about: dict[str, Any] = {"ours": True, "accuracy": trained, "path": str(copy)}
     about["fit_seconds"] = manifest["training"]["seconds"] if trained else None
     found = [Contender(name, "torch", bytes=(copy / "weights.safetensors").stat().st_size, **about)]
@@ -141,9 +150,22 @@ def ours(name: str, folder: Path, arguments: argparse.Namespace, trained: bool) 
     return found
 
 
-def wide_model(out: Path) -> Path:
-    """RD++ with the papers' backbone and random weights, trained for one step: for speed alone."""
-    folder = out / "wide"
+def make_up(arguments: argparse.Namespace) -> None:
+    """Images, teacher and models of ours for a race without data."""
+    from shiftproof.data import synthetic_images
+
+    out = arguments.out
+    fit, test = synthetic_images(SIZE, IMAGES, seed=0), synthetic_images(SIZE, TOGETHER, seed=1)
+    np.save(out / "fit.npy", fit)
+    np.savez(out / "test.npz", pixels=test, defective=[False] * len(test))
+    for name, backbone in (("rd-lite0", "tf_efficientnet_lite0"), ("rd-resnet18", "resnet18")):
+        arguments.ours.append(f"{name}={untrained(out, backbone, 'rd')}")
+    arguments.data, arguments.weights = out / "images", out / "resnet18.safetensors"
+
+
+def untrained(out: Path, backbone: str, method: str) -> Path:
+    """A model with random weights, trained for one step: for speed alone."""
+    folder, weights, images = out / f"untrained-{backbone}", out / f"{backbone}.safetensors", out / "images"
     if not (folder / "weights.safetensors").is_file():
         import timm
         import torch
@@ -153,13 +175,13 @@ def wide_model(out: Path) -> Path:
         from shiftproof.data import synthetic_images, write_image
 
         torch.manual_seed(0)
-        network = timm.create_model(WIDE, pretrained=False, features_only=True, out_indices=(1, 2, 3))
-        save_file(network.state_dict(), out / "wide.safetensors")
-        for number, image in enumerate(synthetic_images(SIZE, 24, seed=0)):
-            write_image(out / "wide_images" / f"{number}.png", image)
-        size = f"{SIZE[0]}x{SIZE[1]}"
-        options: dict[str, Any] = {"backbone": f"{WIDE}.tv_in1k", "weights": out / "wide.safetensors", "steps": 1}
-        product.train(out / "wide_images", folder, method="rdpp", image_size=size, overwrite=True, **options)
+        network = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=(1, 2, 3))
+        save_file(network.state_dict(), weights)
+        for number, image in enumerate(synthetic_images(SIZE, IMAGES, seed=0)):
+            write_image(images / f"{number}.png", image)
+        options: dict[str, Any] = {"weights": weights, "steps": 1, "image_size": f"{SIZE[0]}x{SIZE[1]}"}
+        name = f"{backbone}.{'in1k' if backbone.startswith('tf') else 'tv_in1k'}"
+        product.train(images, folder, method=method, backbone=name, overwrite=True, **options)
     return folder
 
 
@@ -170,7 +192,11 @@ def theirs(name: str, arguments: argparse.Namespace) -> list[Contender]:
     if kept.is_file():
         return [Contender(**each) for each in json.loads(kept.read_text())]
     module, fit_seconds = fit_theirs(name, arguments)
-    about: dict[str, Any] = {"name": f"anomalib {name}", "ours": False, "accuracy": name in TRAINED}
+    about: dict[str, Any] = {
+        "name": f"anomalib {name}",
+        "ours": False,
+        "accuracy": arguments.trained and name in TRAINED,
+    }
     found = []
     fixed = {"dynamic_shapes": None}  # one image at a time: left to itself it fixes some graphs to two
     exporters: dict[str, Callable[[], Path]] = {
@@ -194,14 +220,14 @@ def theirs(name: str, arguments: argparse.Namespace) -> list[Contender]:
 
 
 def rounded(one: Contender, arguments: argparse.Namespace) -> list[Contender]:
-    """One of anomalib's OpenVINO graphs in bfloat16, and where it is trained in 8 bits."""
+    """One of anomalib's OpenVINO graphs in bfloat16, and those that are fitted here in 8 bits."""
     import nncf
     import openvino
 
     from shiftproof.runtime import has_bfloat16
 
     found = [replace(one, backend="openvino-bf16")] if has_bfloat16() else []
-    if not one.accuracy:
+    if not one.name.endswith(TRAINED):
         return found
     images = np.load(arguments.out / "fit.npy")
     small = Path(one.path).parent.with_name("openvino-int8") / "model.xml"
@@ -238,9 +264,9 @@ def fit_theirs(name: str, arguments: argparse.Namespace) -> tuple[Any, float | N
 
     torch.set_num_threads(arguments.threads)
     teacher, _ = load_teacher(BACKBONE, arguments.weights)
-    settings = argparse.Namespace(epochs=EPOCHS, image_size=str(SIZE[0]), seed=0)
+    settings = argparse.Namespace(epochs=arguments.epochs, image_size=str(SIZE[0]), seed=0)
     cell = (arguments.peers or arguments.out) / cell_name(arguments.data, name, settings)
-    peer, seconds, _ = fitted(cell, name, teacher, np.load(arguments.out / "fit.npy"), EPOCHS, 0)
+    peer, seconds, _ = fitted(cell, name, teacher, np.load(arguments.out / "fit.npy"), arguments.epochs, 0)
     kind = {"padim": Padim, "patchcore": Patchcore, "reverse_distillation": ReverseDistillation}[name]
     module = kind(backbone="resnet18", layers=LAYERS[1:] if name == "patchcore" else LAYERS, pre_trained=False, **bare)
     module.model = peer.model

@@ -148,10 +148,9 @@ def show(found: Any) -> None:
 
     for one in tables(found.results):
         say(f"{one.title}: {one.head}; {LABELS[found.plan.protocol]}")
-        rows = [
-            (name, *(" / ".join(in_percent(s) for s, _ in entry) for entry in entries)) for name, entries in one.rows
-        ]
-        table((one.first, *one.methods), rows)
+        head, body = one.lines()
+        rows = [(name, *(" / ".join(in_percent(s) for s, _ in entry) for entry in entries)) for name, entries in body]
+        table(tuple(head), rows)
         say("")
     for line in found.plan.differs:
         say(f"differs from {found.plan.recipe.source}: {line}")

@@ -13,17 +13,27 @@ HEAD = "image AUROC / pixel AUROC / AUPRO to 0.3, in per cent"
 BY_CONDITION = "every condition, mean over categories"
 RATES = ("false_alarm_rate", "detection_rate")
 RATES_HEAD = "false alarms / detected at the frozen threshold, in per cent"
+MANY = 6  # methods beside each other, at most: more stand one below the other
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table; each entry is its figures, and whether each is the best of its row."""
+    """One table; each entry is its figures, and whether each is the best of its row, that is of all methods."""
 
     title: str
     head: str  # what the entries are
     first: str  # head of the first column
     methods: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Sequence[tuple[Spread | None, bool]]]]]
+
+    def lines(self) -> tuple[list[str], list[tuple[str, list[Sequence[tuple[Spread | None, bool]]]]]]:
+        """Heads, and named lines of entries: a column for each method, or where they are many a line."""
+        if len(self.methods) <= MANY:
+            return [self.first, *self.methods], [(name, list(entries)) for name, entries in self.rows]
+        columns = zip(*(entries for _, entries in self.rows), strict=True)
+        return ["method", *(name for name, _ in self.rows)], [
+            (method, list(entries)) for method, entries in zip(self.methods, columns, strict=True)
+        ]
 
 
 def tables(results: Results) -> list[Table]:
@@ -37,6 +47,8 @@ def tables(results: Results) -> list[Table]:
     for head, figures in ((HEAD, SHOWN), (RATES_HEAD, RATES)):
         if figures == RATES or len(results.shifted) > 1:
             rows = [(name, _entries(results, None, [name], figures)) for name in results.conditions]
+            if len(results.shifted) > 1:
+                rows.append(("mean over the shifts", _entries(results, None, results.shifted, figures)))
             found.append(Table(BY_CONDITION, head, "condition", results.methods, rows))
     return found
 
@@ -82,12 +94,10 @@ def markdown(results: Results, title: str, lines: Sequence[str], notes: Sequence
     """
     parts = [f"# {title}", "\n".join(f"- {line}" for line in (*lines, f"Entries: {_over(results)}."))]
     for table in tables(results):
-        head = [table.first, *table.methods]
+        head, body = table.lines()
         parts.append(f"## {table.title}\n\n{table.head[0].upper()}{table.head[1:]}.")
         rows = [head, ["---"] * len(head)]
-        rows += [
-            [name, *(_entry(entry, lambda text: f"**{text}**") for entry in entries)] for name, entries in table.rows
-        ]
+        rows += [[name, *(_entry(entry, lambda text: f"**{text}**") for entry in entries)] for name, entries in body]
         parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in rows))
     if notes:
         parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in notes))
@@ -101,19 +111,20 @@ def latex(results: Results, title: str, lines: Sequence[str]) -> str:
         caption = f"{title}, {table.title}. " + " ".join(
             f"{line}." for line in (*lines, f"Entries: {HEAD}{_over(results)}")
         )
+        heads, found = table.lines()
         rows = [
             " & ".join([_escaped(name), *(_entry(entry, _bold, latex_text) for entry in entries)]) + r" \\"
-            for name, entries in table.rows
+            for name, entries in found
         ]
-        if table.rows[-1][0] == "mean":
+        if found[-1][0].startswith("mean"):
             rows.insert(-1, r"\midrule")
-        head = " & ".join(map(_escaped, (table.first, *table.methods))) + r" \\"
+        head = " & ".join(map(_escaped, heads)) + r" \\"
         body = [r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
         parts += [
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_escaped(caption)}}}",
-            rf"\begin{{tabular}}{{l{'c' * len(table.methods)}}}",
+            rf"\begin{{tabular}}{{l{'c' * (len(heads) - 1)}}}",
             *body,
             r"\end{tabular}",
             r"\end{table}",

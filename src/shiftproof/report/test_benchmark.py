@@ -96,6 +96,20 @@ def test_tables_are_in_the_papers_form(two):
     assert text.endswith("- pill: no masks\n")
 
 
+def test_many_methods_stand_one_below_the_other():
+    names = [f"rd:hard_fraction=0.0{number}" for number in range(1, 9)]
+    values = {
+        (name, "pill", 0, condition): 0.5 + 0.01 * number
+        for number, name in enumerate(names)
+        for condition in ("clean", "jpeg-3", "contrast-3")
+    }
+    text = markdown(Results(rows(values)), "Benchmark", [], [])
+    assert "| method | clean | jpeg-3 | contrast-3 | mean over the shifts |" in text
+    assert f"| {names[0]} | 50.0 / " in text
+    assert f"| {names[-1]} | **57.0** / " in text
+    assert r"method & clean & jpeg-3 & contrast-3 & mean over the shifts \\" in latex(Results(rows(values)), "B", [])
+
+
 def test_latex_is_escaped_and_every_caption_says_the_protocol(two):
     text = latex(two, "Benchmark", ["Protocol: oracle: selected on the test set"])
     assert r"metal\_nut & 51.0 $\pm$ 1.4 / " in text
