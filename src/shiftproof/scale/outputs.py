@@ -12,7 +12,7 @@ from typing import Any
 from shiftproof.artefact import environment, package_version, write_json_atomic, write_text_atomic
 from shiftproof.errors import DataError
 from shiftproof.report.benchmark import BenchmarkReport, write_benchmark_report
-from shiftproof.report.benchmark_results import FIGURES, LABELS, Results, Spread, groups
+from shiftproof.report.benchmark_results import FIGURES, LABELS, WITHOUT_MATCHING, Results, Spread, groups
 from shiftproof.report.benchmark_tables import SHOWN, latex, markdown
 from shiftproof.scale.plan import Plan
 
@@ -157,7 +157,10 @@ def _rows(plan: Plan, name: str, found: Mapping[str, Any]) -> list[dict[str, Any
         "shiftproof": found["environment"].get("shiftproof"),
         "cell": name,
     }
-    return [{**row, **facts} for row in found["rows"]]
+    # A kept cell may have been called otherwise when it was computed: what a name leaves unsaid are the defaults of its day.
+    method = next(cell.method for cell in plan.cells if cell.folder.name == name)
+    names = {True: method + WITHOUT_MATCHING, False: method}
+    return [{**row, "method": names[row["method"].endswith(WITHOUT_MATCHING)], **facts} for row in found["rows"]]
 
 
 def _notes(plan: Plan, results: Mapping[str, Any]) -> list[str]:
