@@ -63,6 +63,7 @@ def quantise(graph: Any, pixels: NDArray[np.uint8], kept: set[str]) -> Any:
     with quietly("nncf", "torch.utils.cpp_extension"):
         try:
             import nncf
+            from nncf.quantization.advanced_parameters import QuantizationParameters
 
             nodes = list(_nodes(graph))
             scope = nncf.IgnoredScope(
@@ -70,6 +71,8 @@ def quantise(graph: Any, pixels: NDArray[np.uint8], kept: set[str]) -> Any:
                 # OpenVINO splits a convolution and its bias, and calls the parts "name/...".
                 names=[name for _, name, is_filter in nodes if is_filter or name.split("/")[0] in kept],
             )
+            # Of a depthwise convolution NNCF would give each channel of the input a range; ONNX Runtime has no kernel for that.
+            one_range = QuantizationParameters(per_channel=None if hasattr(graph, "get_ops") else False)
             images = nncf.Dataset(list(pixels), lambda image: {INPUT: image[None]})
             with ThreadPoolExecutor(1) as thread:  # NNCF loads OpenVINO's plugin; see openvino_core for what that does
                 return thread.submit(
@@ -79,6 +82,7 @@ def quantise(graph: Any, pixels: NDArray[np.uint8], kept: set[str]) -> Any:
                     preset=nncf.QuantizationPreset.MIXED,
                     ignored_scope=scope,
                     subset_size=len(pixels),
+                    advanced_parameters=nncf.AdvancedQuantizationParameters(activations_quantization_params=one_range),
                 ).result()
         except ModuleNotFoundError:
             raise

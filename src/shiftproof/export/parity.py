@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.calibration import Calibration
+from shiftproof.errors import ExportError
+from shiftproof.export.graph import reason
 from shiftproof.metrics import image_metrics
 from shiftproof.runtime import Engine
 
@@ -92,6 +94,9 @@ def compare(
         ``scale`` (of the colours: what the tolerance is a share of), ``verdicts_changed``, ``auroc`` (of model and
         graph, and what the graph has lost, or None), ``milliseconds`` (of model and graph: medians an image, side by side; what
         :func:`~shiftproof.bench.bench` measures with care).
+
+    Raises:
+        ExportError: a graph does not run.
     """
     seen = {name: Comparison() for name in graphs}
     scores: list[float] = []
@@ -103,7 +108,12 @@ def compare(
         scores += expected[1].tolist()
         for name, graph in graphs.items():
             started = time.perf_counter()
-            found = graph.outputs(batch)
+            try:
+                found = graph.outputs(batch)
+            except Exception as error:
+                raise ExportError(
+                    f"{name}'s graph was written, but its runtime refuses it ({reason(error)}); nothing was kept: leave it out"
+                ) from error
             seen[name].milliseconds.append((time.perf_counter() - started) * 1000 / len(batch))
             seen[name].add(expected, found, calibration)
         on_progress(len(scores), len(images.pixels))

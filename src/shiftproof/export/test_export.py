@@ -25,6 +25,7 @@ from shiftproof.export.int8 import kept_in_float
 from shiftproof.export.parity import FLOAT, Tolerance, exceeded
 from shiftproof.methods import METHODS
 from shiftproof.runtime import backends, choose_backend, processor
+from shiftproof.runtime import graph as graph_module
 
 from .conftest import SIZE
 
@@ -118,6 +119,21 @@ def test_values_that_are_not_finite_are_never_written(own, monkeypatch):
         export_model(own, ["onnx"], force=True)
 
 
+def test_a_graph_that_its_runtime_refuses_is_a_line(own, monkeypatch):
+    def refuse(self, pixels):
+        raise RuntimeError("QLinearConv : input zero point must be a scalar\nand more")
+
+    before = (own / "model.json").read_bytes()
+    monkeypatch.setattr(module, "to_onnx", spoilt(own, 1.0))
+    monkeypatch.setattr(graph_module.OnnxEngine, "outputs", refuse)
+    with pytest.raises(
+        ExportError, match=r"onnx's graph was written, but its runtime refuses it .*scalar\); nothing"
+    ) as raised:
+        export_model(own, ["onnx"], force=True)
+    assert "\n" not in str(raised.value)
+    assert (own / "model.json").read_bytes() == before
+
+
 def test_nan_is_outside_every_tolerance():
     found = {"map": float("nan"), "score": 0.0, "p_value": 0.0, "scale": 1.0, "auroc": None}
     assert len(exceeded(found, Tolerance(1.0, 1.0, 1.0))) == 1
@@ -156,6 +172,8 @@ def signal_stack():
 
 
 def test_int8_is_smaller_runs_and_was_not_judged_on_the_images_it_was_made_with(own, monkeypatch, tmp_path):
+    import onnx
+
     stack = signal_stack()
     for number, image in enumerate(synthetic_images(SIZE, 9, seed=3)):
         write_image(tmp_path / "good" / f"{number}.png", image)
@@ -173,6 +191,11 @@ def test_int8_is_smaller_runs_and_was_not_judged_on_the_images_it_was_made_with(
         assert 0 < small.record["parity"]["score"] < small.record["parity"]["scale"]
         seen = load(own, f"{name}-int8").inspect(tmp_path / "good" / "1.png")
         assert np.isfinite(seen.score)
+    graph = onnx.load(own / "model-int8.onnx").graph
+    sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    ranges = [sizes[node.input[1]] for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert ranges
+    assert all(size in ([], [1]) for size in ranges)  # one for all channels: ONNX Runtime has no kernel for others
     gc.collect()  # what OpenVINO leaves behind must not be the stack that the next Ctrl-C is handled on
     assert signal_stack() == stack
 
