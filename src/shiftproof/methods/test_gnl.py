@@ -227,6 +227,6 @@ def test_wrong_settings_are_refused(name: str, settings: dict[str, Any], message
 
 def test_fusion_has_the_settings_of_both():
     config = METHODS["fusion"].Config()
-    assert (config.views, config.ssot) == ("blind", "pairwise")
+    assert (config.views, config.ssot, config.segmentation) == ("blind", "off", False)
     with pytest.raises(UsageError, match="unknown ssot"):
         gnl("fusion", ssot="twice")

@@ -11,9 +11,10 @@ from shiftproof.methods.rdpp import Rdpp, RdppConfig
 
 @dataclass(frozen=True)
 class FusionConfig(GnlConfig, RdppConfig):
-    """Settings of both; what did not pay where it was measured is off (docs/results/robustness.md)."""
+    """Settings of both; what did not pay where it was measured is off (docs/results/ablation.md)."""
 
     segmentation: bool = False
+    ssot: str = "off"
 
 
 class Fusion(Gnl, Rdpp):
