@@ -13,7 +13,7 @@ from shiftproof.artefact import environment, package_version, write_json_atomic,
 from shiftproof.errors import DataError
 from shiftproof.report.benchmark import BenchmarkReport, write_benchmark_report
 from shiftproof.report.benchmark_results import FIGURES, LABELS, WITHOUT_MATCHING, Results, Spread, groups
-from shiftproof.report.benchmark_tables import SHOWN, latex, markdown
+from shiftproof.report.benchmark_tables import MANY, SHOWN, latex, markdown
 from shiftproof.scale.plan import Plan
 
 NAMES = ("rows.parquet", "rows.csv", "results.json", "table.md", "table.tex", "index.html")
@@ -43,7 +43,7 @@ def write_outputs(plan: Plan, results: Mapping[str, Any], failures: Sequence[str
     label = LABELS[plan.protocol]
     differs = [f"differs from {plan.recipe.source}: {line}" for line in plan.differs] if plan.recipe else []
     lines = [f"Protocol: {label}", *([f"Recipe {plan.recipe.name}, {plan.recipe.source}"] if plan.recipe else [])]
-    title = f"Benchmark of {', '.join(held.methods)}"
+    title = f"Benchmark of {', '.join(held.methods) if len(held.methods) <= MANY else f'{len(held.methods)} methods'}"
     settings = {key: value for key, value in plan.cells[0].settings.items() if key in SHARED}
     write_json_atomic(
         out / "results.json",
