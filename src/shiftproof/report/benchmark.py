@@ -10,8 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from shiftproof.report import benchmark_charts as charts
-from shiftproof.report.benchmark_results import Results, Spread, groups
-from shiftproof.report.benchmark_tables import in_percent, tables
+from shiftproof.report.benchmark_results import Results, Spread
+from shiftproof.report.benchmark_tables import in_percent, ranking_columns, tables
 from shiftproof.report.page import write_page
 from shiftproof.report.robustness import shift_and_severity
 
@@ -67,7 +67,7 @@ def write_benchmark_report(path: Path, report: BenchmarkReport) -> None:
         "benchmark.html.j2",
         report=report,
         ranking=[_rank(results, method) for method in results.ranking()],
-        columns=[name for name, _, _ in _columns(results)],
+        columns=[name for name, _, _ in ranking_columns(results)],
         by="mean image AUROC over shifts" if shifted else "mean image AUROC",
         shifts=sorted({shift_and_severity(name)[0] for name in results.shifted}),
         figures=[_figure(results, figure, title) for figure, title in _DRAWN.items()] if shifted else [],
@@ -78,22 +78,10 @@ def write_benchmark_report(path: Path, report: BenchmarkReport) -> None:
     )
 
 
-def _columns(results: Results) -> list[tuple[str, Sequence[str], str]]:
-    """Columns of the ranking: (head, conditions, figure)."""
-    found: list[tuple[str, Sequence[str], str]] = []
-    for conditions in groups(results).values():
-        short = "clean" if conditions == ["clean"] else "shifted"
-        found += [(f"{short}: image AUROC", conditions, "image_auroc"), (f"{short}: AUPRO 0.3", conditions, "aupro_30")]
-        found += [
-            (f"{short}: false alarms", conditions, "false_alarm_rate"),
-            (f"{short}: detected", conditions, "detection_rate"),
-        ]
-    return found
-
-
 def _rank(results: Results, method: str) -> _Rank:
     figures = {
-        name: in_percent(results.mean(method, conditions, figure)) for name, conditions, figure in _columns(results)
+        name: in_percent(results.mean(method, conditions, figure))
+        for name, conditions, figure in ranking_columns(results)
     }
     mark = _drawn(charts.key_mark(results.methods.index(method)))
     return _Rank(method, mark, figures, results.first_in(method, results.shifted or results.conditions))

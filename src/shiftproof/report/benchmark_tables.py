@@ -72,6 +72,19 @@ def _entries(
     return [list(entry) for entry in zip(*columns, strict=True)]
 
 
+def ranking_columns(results: Results) -> list[tuple[str, Sequence[str], str]]:
+    """Columns of the ranking: (head, conditions, figure)."""
+    found: list[tuple[str, Sequence[str], str]] = []
+    for conditions in groups(results).values():
+        short = "clean" if conditions == ["clean"] else "shifted"
+        found += [(f"{short}: image AUROC", conditions, "image_auroc"), (f"{short}: AUPRO 0.3", conditions, "aupro_30")]
+        found += [
+            (f"{short}: false alarms", conditions, "false_alarm_rate"),
+            (f"{short}: detected", conditions, "detection_rate"),
+        ]
+    return found
+
+
 def in_percent(spread: Spread | None) -> str:
     """A figure as the papers write it.
 
@@ -93,6 +106,14 @@ def markdown(results: Results, title: str, lines: Sequence[str], notes: Sequence
         notes: said after them.
     """
     parts = [f"# {title}", "\n".join(f"- {line}" for line in (*lines, f"Entries: {_over(results)}."))]
+    columns = ranking_columns(results)
+    rows = [["method", *(name for name, _, _ in columns)], ["---"] * (1 + len(columns))]
+    rows += [
+        [method, *(in_percent(results.mean(method, conditions, figure)) for _, conditions, figure in columns)]
+        for method in results.ranking()
+    ]
+    parts.append("## Ranking\n\nMean over categories, in per cent.")
+    parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in rows))
     for table in tables(results):
         head, body = table.lines()
         parts.append(f"## {table.title}\n\n{table.head[0].upper()}{table.head[1:]}.")

@@ -88,6 +88,11 @@ def test_tables_are_in_the_papers_form(two):
     assert titles == ["clean", "jpeg-3", "every condition, mean over categories"]
     text = markdown(two, "Benchmark", ["Protocol: oracle: selected on the test set"], ["pill: no masks"])
     assert "| category | rd | rdpp |" in text
+    assert (
+        "| method | clean: image AUROC | clean: AUPRO 0.3 | clean: false alarms | clean: detected | shifted: image"
+        in text
+    )
+    assert text.index("| rd | 61.0 ± 1.4 | 90.0 ± 0.0 | 5.0 ± 0.0") < text.index("| rdpp | 71.0 ± 1.4 | 90.0 ± 0.0 |")
     assert "| metal_nut | 51.0 ± 1.4 / **90.0 ± 0.0** / **90.0 ± 0.0** | **61.0 ± 1.4** / **90.0 ± 0.0**" in text
     assert "| pill | 71.0 ± 1.4 / – / – | **81.0 ± 1.4** / – / – |" in text
     assert "| mean | 61.0 ± 1.4 / " in text
