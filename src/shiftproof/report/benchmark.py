@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from shiftproof.report import benchmark_charts as charts
 from shiftproof.report.benchmark_results import Results, Spread
-from shiftproof.report.benchmark_tables import in_percent, ranking_columns, tables
+from shiftproof.report.benchmark_tables import MEAN, MEAN_OVER_SHIFTS, in_percent, ranking_columns, tables
 from shiftproof.report.page import write_page
 from shiftproof.report.robustness import shift_and_severity
 
@@ -73,6 +73,7 @@ def write_benchmark_report(path: Path, report: BenchmarkReport) -> None:
         figures=[_figure(results, figure, title) for figure, title in _DRAWN.items()] if shifted else [],
         key=[(method, _drawn(charts.key_mark(number))) for number, method in enumerate(results.methods)],
         tables=tables(results),
+        means=(MEAN, MEAN_OVER_SHIFTS),
         in_percent=in_percent,
         version=report.version,
     )

@@ -13,6 +13,7 @@ HEAD = "image AUROC / pixel AUROC / AUPRO to 0.3, in per cent"
 BY_CONDITION = "every condition, mean over categories"
 RATES = ("false_alarm_rate", "detection_rate")
 RATES_HEAD = "false alarms / detected at the frozen threshold, in per cent"
+MEAN, MEAN_OVER_SHIFTS = "mean", "mean over the shifts"  # names of lines that are means of the others
 MANY = 6  # methods beside each other, at most: more stand one below the other
 
 
@@ -42,13 +43,13 @@ def tables(results: Results) -> list[Table]:
     for title, conditions in groups(results).items():
         rows = [(category, _entries(results, category, conditions, SHOWN)) for category in results.categories]
         if len(results.categories) > 1:
-            rows.append(("mean", _entries(results, None, conditions, SHOWN)))
+            rows.append((MEAN, _entries(results, None, conditions, SHOWN)))
         found.append(Table(title, HEAD, "category", results.methods, rows))
     for head, figures in ((HEAD, SHOWN), (RATES_HEAD, RATES)):
         if figures == RATES or len(results.shifted) > 1:
             rows = [(name, _entries(results, None, [name], figures)) for name in results.conditions]
             if len(results.shifted) > 1:
-                rows.append(("mean over the shifts", _entries(results, None, results.shifted, figures)))
+                rows.append((MEAN_OVER_SHIFTS, _entries(results, None, results.shifted, figures)))
             found.append(Table(BY_CONDITION, head, "condition", results.methods, rows))
     return found
 
@@ -137,7 +138,7 @@ def latex(results: Results, title: str, lines: Sequence[str]) -> str:
             " & ".join([_escaped(name), *(_entry(entry, _bold, latex_text) for entry in entries)]) + r" \\"
             for name, entries in found
         ]
-        if found[-1][0].startswith("mean"):
+        if found[-1][0] in (MEAN, MEAN_OVER_SHIFTS):
             rows.insert(-1, r"\midrule")
         head = " & ".join(map(_escaped, heads)) + r" \\"
         body = [r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
