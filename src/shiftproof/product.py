@@ -127,6 +127,11 @@ def train(
         _warn_of_copies(good, held_out, listener)
         if len(good.pixels) < 2:
             raise DataError(f"{data} holds 1 readable good image to train on: expected 2 at least; add images")
+        network.prepare(good.pixels)
+        if network.turns and method_config.turned == "auto":
+            listener.say(
+                "the good images lie in every direction: turned views are trained on as well (--turned never: not)"
+            )
         settings = {"backbone": backbone, **asdict(config), "image_size": list(config.image_size)}
         options = asdict(method_config)
         # What a person has set comes first: another seed is another split of the data, another backbone another teacher.
@@ -170,7 +175,7 @@ def train(
                     "textures_fingerprint": textures_fingerprint,  # None: they were made, or there were none
                     "unreadable": [str(path) for path, _ in (*good.failures, *held_out.failures)],
                 },
-                "training": asdict(record),
+                "training": {**asdict(record), "turned": network.turns},
                 "environment": environment(),
                 "seed": config.seed,
             }

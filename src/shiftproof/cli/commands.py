@@ -42,6 +42,7 @@ def train(
     distillation: str | None = None,
     ssot: str | None = None,
     views: str | None = None,
+    turned: str | None = None,
     textures: Path | None = None,
     segmentation: Annotated[bool | None, Parameter(negative="--no-segmentation")] = None,
     matching: str | None = None,
@@ -99,7 +100,10 @@ def train(
     ssot
         Of rdpp and fusion: pairwise, published (zero, as the reference code computes it) or off.
     views
-        Of gnl and fusion: AugMix views, blind (without anything that the test shifts use) or production (all that helps).
+        AugMix views: none, blind (without anything that the test shifts use) or production (all that helps); gnl and fusion
+        have blind ones by themselves.
+    turned
+        Views turned by any angle: auto (where the good images lie in every direction), always or never.
     textures
         Folder of pictures, such as DTD, that synthetic anomalies are made of; without one they are made.
     segmentation
@@ -133,6 +137,7 @@ def train(
         "distillation": distillation,
         "ssot": ssot,
         "views": views,
+        "turned": turned,
         "segmentation": segmentation,
         "matching": "none" if no_matching else matching,
         "matching_weight": matching_weight,

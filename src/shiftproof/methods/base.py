@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from shiftproof.networks.anomaly_map import OwnBackground, SmoothUpsampling, abo
 from shiftproof.networks.matching import FeatureMatching, SpectrumMatching, ToneMatching
 from shiftproof.networks.student import STUDENTS
 from shiftproof.networks.teacher import Teacher, stage_modules
-from shiftproof.synthesis.augmix import augmix
+from shiftproof.synthesis.augmix import VIEWS, augmix
+from shiftproof.synthesis.turned import lie_in_every_direction, turned
 
 Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] a stage, fine to coarse
 BACKGROUNDS = ("median", "learned", "none")
 MATCHINGS = ("none", "pixels", "features", "both")
+TURNED = ("auto", "always", "never")
+SHRUNK = (0.005, 0.15)  # standard deviations of the noise that a shrunk view is rid of, from black to white
 NORMAL = "normal"  # the view that is the image itself; its teacher features never change and are cached
 MASKS = "masks"  # among a phase's views: the truth about synthetic defects, which no teacher reads
 LEARNED_FROM = 128  # training images, at most, that matching and background are learned from
@@ -42,6 +46,14 @@ class MethodConfig:
     background: str = "median"  # what each map is measured against: "median" of its own, "learned", or "none"
     matching: str = "pixels"  # of what a shift has moved as a whole: "none", "pixels", "features" (ATTA) or "both"
     matching_weight: float = 0.5  # of the matched features in their mix with what they were
+    views: str = (
+        "none"  # AugMix views: "none", "blind" (nothing that a test shift does) or "production" (all that helps)
+    )
+    turned: str = (
+        "auto"  # views turned by any angle: "auto" where the good images lie in every direction, "always", "never"
+    )
+    shrunk: bool = False  # views that matching of pixels, if there is any, has rid of noise which they do not hold
+    views_share: float = 0.5  # of a batch that is seen in such a view as well (GNL's paper: 1); 0: no views
 
     def __post_init__(self) -> None:
         for kind, value, known in (
@@ -49,11 +61,15 @@ class MethodConfig:
             ("distillation loss", self.distillation, DISTILLATIONS),
             ("background", self.background, BACKGROUNDS),
             ("matching", self.matching, MATCHINGS),
+            ("views", self.views, ("none", *VIEWS)),
+            ("turned views", self.turned, TURNED),
         ):
             if value not in known:
                 raise unknown(kind, value, known)
         if not 0 <= self.matching_weight <= 1:
             raise UsageError(f"matching weight {self.matching_weight} is out of range: expected 0 (off) to 1 (whole)")
+        if not 0 <= self.views_share <= 1:
+            raise UsageError(f"views share {self.views_share} is out of range: expected 0 (no views) to 1 (all images)")
 
 
 class Phase(nn.Module):
@@ -116,6 +132,7 @@ class Method(Phase):
             stage_modules(teacher.info.name)  # a teacher that cannot be adapted shows now, not after the training
         self.feature_matching = nn.ModuleList(FeatureMatching(c, config.matching_weight) for c in matched)
         self.matches = config.matching != "none"
+        self.turns = config.turned == "always"
 
     def use_matching(self, wanted: bool) -> None:
         """Switch matching off, or on again.
@@ -126,6 +143,35 @@ class Method(Phase):
         if wanted and self.config.matching == "none":
             raise ModelError("the model was trained without matching and holds nothing to match to: train it again")
         self.matches = wanted
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> None:
+        """Before the training: find out what the good images uint8 [N, H, W, 3] allow."""
+        if self.config.turned == "auto":
+            self.turns = lie_in_every_direction(pixels)
+
+    def look(self, images: Tensor, random: np.random.Generator) -> Tensor | None:
+        """Another look at good parts, as good as the first; None where the settings ask for none.
+
+        Args:
+            images: float [B, 3, H, W] in [0, 1].
+            random: draws what is random.
+
+        Returns:
+            of the same shape.
+        """
+        if not self.config.views_share:
+            return None
+        look = turned(images, random) if self.turns else images
+        if self.config.views != "none":
+            look = augmix(look, random, self.config.views)
+        if self.config.shrunk and self.pixel_matching is not None:
+            spectrum = self.pixel_matching[1]
+            assert isinstance(spectrum, SpectrumMatching)
+            least, most = map(math.log, SHRUNK)
+            deviations = np.exp(random.uniform(least, most, len(images)))
+            with torch.no_grad():
+                look = spectrum.shrink(look, torch.from_numpy(deviations).to(images)).clamp(0, 1)
+        return None if look is images else look
 
     def phases(self) -> Sequence[Phase]:
         """The parts of the training, in order; the first one trains what the anomaly map is made of."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from shiftproof.errors import UsageError
 from shiftproof.methods import METHODS, Inspector
 from shiftproof.methods.base import MASKS, NORMAL
-from shiftproof.methods.gnl import LOOKS, SYNTHETIC, Gnl
+from shiftproof.methods.gnl import SYNTHETIC, Gnl
+from shiftproof.methods.rd import LOOKS
 from shiftproof.networks.teacher import Teacher, describe_teacher
 from shiftproof.synthesis.textures import Textures
 
@@ -103,7 +104,7 @@ def test_a_share_of_the_batch_gets_a_view(share: float, count: int, expected: in
 
 @BOTH
 def test_without_views_nothing_is_mixed(name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("shiftproof.methods.gnl.augmix", lambda *_: pytest.fail("an AugMix view was made"))
+    monkeypatch.setattr("shiftproof.methods.base.augmix", lambda *_: pytest.fail("an AugMix view was made"))
     method = gnl(name, views_share=0.0, segmentation=True).train()
     for phase in method.phases():
         assert LOOKS not in phase.views(images(4), np.random.default_rng(0))
@@ -211,8 +212,6 @@ def test_gradients_stop_at_the_student_even_where_nobody_has_frozen_it():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"views": "blnd"}, "unknown views 'blnd'; did you mean blind"),
-        ({"views_share": -0.5}, "views share -0.5 is out of range: expected 0 .no views. to 1"),
         ({"segmentation_share": 0.0}, "segmentation share 0.0 is out of range: expected above 0"),
         ({"segmentation_share": 1.5}, "segmentation share 1.5 is out of range"),
         ({"structure_weight": -1.0}, "structure weight -1.0 is negative"),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from shiftproof.errors import ModelError, UsageError
 from shiftproof.methods import METHODS, Inspector, Method, method_class, to_images
 from shiftproof.methods.base import MASKS, NORMAL, Features, Phase
+from shiftproof.methods.rd import LOOKS
 from shiftproof.networks.teacher import Teacher, describe_teacher
 
 TEACHERS = ("tf_efficientnet_lite0.in1k", "resnet18.tv_in1k")
@@ -253,6 +254,61 @@ def test_views_are_of_the_first_images(method: Method):
             assert (batch - image).abs().mean(dim=(1, 2, 3)).argmin() == k, name
 
 
+# ------------------------------------------------------------------------------------------------------------- looks
+
+
+def every(angle_step: float, count: int) -> np.ndarray:
+    """A dark bar on bright, each image's turned further by so many degrees: uint8 [N, 64, 64, 3]."""
+    y, x = np.mgrid[-32:32, -32:32] + 0.5
+    angles = np.deg2rad(angle_step * np.arange(count))[:, None, None]
+    dark = (np.abs(y * np.cos(angles) - x * np.sin(angles)) < 6) & (np.hypot(y, x) < 24)
+    return np.repeat(np.where(dark, 40, 200).astype(np.uint8)[..., None], 3, axis=3)
+
+
+@pytest.mark.parametrize(
+    ("turned", "step", "turns"),
+    [("auto", 7.0, True), ("auto", 0.0, False), ("always", 0.0, True), ("never", 7.0, False)],
+)
+@pytest.mark.parametrize("name", METHODS)
+def test_good_images_that_lie_anyhow_are_turned_further(name: str, turned: str, step: float, turns: bool):
+    cls = METHODS[name]
+    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(turned=turned, views="none"))
+    pixels = every(step, 60)
+    method.prepare(pixels)
+    assert method.turns is turns
+    views = method.views(to_images(torch.from_numpy(pixels[:4])), np.random.default_rng(0))
+    assert (LOOKS in views) is turns
+    if turns:
+        assert len(views[LOOKS]) == 2
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_looks_are_further_images_of_the_distillation(name: str):
+    """The student is to rebuild what the teacher sees in them, as if they were of the batch."""
+    torch.manual_seed(0)
+    cls = METHODS[name]
+    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(turned="always", shrunk=True)).eval()
+    batch, random = images(4), np.random.default_rng(0)
+    with torch.no_grad():
+        views = {key: method.teacher(view) for key, view in method.views(batch, random).items()}
+        distilled = method.losses({NORMAL: method.teacher(batch), **views}, random)["distill"]
+        good = [torch.cat(pair) for pair in zip(method.teacher(batch), views[LOOKS], strict=True)]
+        expected = method.distillation(good, method.rebuild(good))["distill"]
+    torch.testing.assert_close(distilled, expected)
+
+
+def test_shrunk_views_lack_the_fine_detail_and_need_matching_of_pixels():
+    cls = METHODS["rd"]
+    teacher = Teacher(describe_teacher(TEACHERS[0]))
+    batch = images(8)
+    look = cls(teacher, cls.Config(shrunk=True)).look(batch, np.random.default_rng(0))
+    assert look is not None and look.min() >= 0 and look.max() <= 1
+    assert look.diff(dim=3).abs().mean() < batch.diff(dim=3).abs().mean()
+    assert (look.mean(dim=(2, 3)) - batch.mean(dim=(2, 3))).abs().max() < 0.01
+    for settings in ({}, {"shrunk": True, "views_share": 0.0}, {"shrunk": True, "matching": "none"}):
+        assert cls(teacher, cls.Config(**settings)).look(batch, np.random.default_rng(0)) is None
+
+
 def test_every_phase_lowers_its_loss(named: tuple[str, str]):
     torch.manual_seed(0)
     for phase in build(*named).phases():
@@ -340,6 +396,9 @@ def test_what_a_shift_has_moved_is_put_right_before_anything_is_compared(teacher
         ({"matching_weight": 2.0}, "matching weight 2.0 is out of range: expected 0"),
         ({"matching_weight": -0.1}, "matching weight -0.1 is out of range"),
         ({"matching_weight": float("nan")}, "matching weight nan is out of range"),
+        ({"views": "blnd"}, "unknown views 'blnd'; did you mean blind"),
+        ({"views_share": -0.5}, "views share -0.5 is out of range: expected 0 .no views. to 1"),
+        ({"turned": "alway"}, "unknown turned views 'alway'; did you mean always"),
     ],
 )
 @pytest.mark.parametrize("name", METHODS)

@@ -100,7 +100,7 @@ class SpectrumMatching(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Match images [B, 3, H, W]; H and W multiples of 4, above 8."""
-        count, channels, height, width = images.shape
+        count, channels = images.shape[:2]
         windows = self._analyse(images)
         # The first band is the window's mean, which says nothing of noise or blur.
         varying = torch.arange(BAND * BAND, device=images.device) > 0
@@ -109,10 +109,22 @@ class SpectrumMatching(nn.Module):
         gains = (self.edges / self._edges(windows, count).clamp_min(1e-6)).clamp(1.0, SHARPEN)
         gains = torch.where(varying, gains, torch.ones_like(gains))
         limits, gains = (each.reshape(count * channels, -1, 1, 1) for each in (limits, gains))
-        kept = torch.where(windows.abs() > limits, windows * gains, 0.0)
-        # The margin around the image, where fewer windows overlap, is cut off.
-        means = F.pixel_shuffle(F.conv2d(kept, self.synthesis, padding=BAND // STEP - 1), STEP)
-        return means[..., BAND : BAND + height, BAND : BAND + width].reshape(images.shape)
+        return self._rebuild(torch.where(windows.abs() > limits, windows * gains, 0.0), images.shape)
+
+    def shrink(self, images: Tensor, deviations: Tensor) -> Tensor:
+        """Rid images [B, 3, H, W] of white noise of these standard deviations, [B], as matching would.
+
+        They need not hold any: then the fine detail goes that would have gone with it. Nothing that was learned enters.
+        """
+        windows = self._analyse(images)
+        varying = torch.arange(BAND * BAND, device=images.device) > 0
+        limits = SHRINK * deviations.repeat_interleave(images.shape[1])[:, None] * varying
+        return self._rebuild(torch.where(windows.abs() > limits[..., None, None], windows, 0.0), images.shape)
+
+    def _rebuild(self, windows: Tensor, shape: torch.Size) -> Tensor:
+        """Images from cosine coefficients; the margin around them, where fewer windows overlap, is cut off."""
+        means = F.pixel_shuffle(F.conv2d(windows, self.synthesis, padding=BAND // STEP - 1), STEP)
+        return means[..., BAND : BAND + shape[2], BAND : BAND + shape[3]].reshape(shape)
 
     def _analyse(self, images: Tensor) -> Tensor:
         """Cosine coefficients [B * 3, 64, rows, columns] of all windows."""

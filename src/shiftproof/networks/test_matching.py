@@ -345,3 +345,31 @@ def test_overlapping_windows_are_averaged_as_a_transposed_convolution_adds_them(
     expected = F.conv_transpose2d(windows, spectrum.basis, stride=STEP) * (STEP / BAND) ** 2
     blocks = F.conv2d(windows, spectrum.synthesis, padding=1)
     torch.testing.assert_close(F.pixel_shuffle(blocks, STEP), expected)
+
+
+# ----------------------------------------------------------------------------------------------------- shrunk views
+
+
+def test_shrinking_is_what_matching_does_to_noise_of_that_deviation(spectrum: SpectrumMatching):
+    """Told the noise instead of measuring it; matching sharpens besides, which noise gives no cause for."""
+    noisy = scene() + noise(0.1, scene())
+    matched, shrunk = spectrum(noisy), spectrum.shrink(noisy, torch.full((len(noisy),), 0.1))
+    assert (shrunk - matched).square().mean() < 0.1 * (noisy - matched).square().mean()
+
+
+def test_each_image_is_shrunk_by_its_own_deviation(spectrum: SpectrumMatching):
+    clean = scene(3)
+    views = spectrum.shrink(clean, torch.tensor([0.0, 0.02, 0.2]))
+    torch.testing.assert_close(views[0], clean[0], atol=1e-5, rtol=0)
+    changes = (views - clean).square().mean(dim=(1, 2, 3))
+    assert changes[0] < changes[1] < changes[2]
+    alone = spectrum.shrink(clean[1:2], torch.tensor([0.02]))
+    torch.testing.assert_close(views[1:2], alone, atol=1e-6, rtol=0)
+
+
+def test_a_shrunk_view_keeps_strong_edges_and_the_mean(spectrum: SpectrumMatching):
+    step = torch.zeros(1, 3, 64, 64)
+    step[..., 27:] = 0.8
+    view = spectrum.shrink(step + noise(0.01, step), torch.tensor([0.03]))
+    torch.testing.assert_close(view, step, atol=0.05, rtol=0)
+    assert view.mean().item() == pytest.approx(step.mean().item(), abs=1e-3)

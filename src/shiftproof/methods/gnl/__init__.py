@@ -11,19 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shiftproof.errors import UsageError, unknown
-from shiftproof.methods.base import CHUNK, MASKS, NORMAL, Features, MethodConfig, Phase, to_images
+from shiftproof.errors import UsageError
+from shiftproof.methods.base import CHUNK, MASKS, Features, MethodConfig, Phase, to_images
 from shiftproof.methods.losses import structure_loss
 from shiftproof.methods.rd import Rd
 from shiftproof.methods.segmentation_loss import segmentation_loss
 from shiftproof.networks.anomaly_map import CommonScale
 from shiftproof.networks.segmentation import SegmentationHead
 from shiftproof.networks.teacher import Teacher
-from shiftproof.synthesis.augmix import VIEWS, augmix
 from shiftproof.synthesis.synthetic_anomaly import synthetic_anomalies
 from shiftproof.synthesis.textures import Textures
 
-LOOKS = "looks"  # the AugMix view
 SYNTHETIC = "synthetic"  # the view with synthetic anomalies
 SEGMENTATION_RATE = 0.25  # of the student's learning rate
 
@@ -32,8 +30,7 @@ SEGMENTATION_RATE = 0.25  # of the student's learning rate
 class GnlConfig(MethodConfig):
     """Settings of GNL."""
 
-    views: str = "blind"  # AugMix "blind": without any operation that a test shift uses; "production": all that helps
-    views_share: float = 0.5  # of a batch that is seen in an AugMix view as well (paper: 1); 0: no views
+    views: str = "blind"
     structure_weight: float = 0.02  # of the structure loss beside the distillation's; 0 leaves it out
     segmentation: bool = True  # train a segmentation head on synthetic anomalies, and add its map
     segmentation_share: float = 0.25  # steps of that training over the distillation's
@@ -42,14 +39,10 @@ class GnlConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.views not in VIEWS:
-            raise unknown("views", self.views, VIEWS)
         if not 0 < self.segmentation_share <= 1:
             raise UsageError(
                 f"segmentation share {self.segmentation_share} is out of range: expected above 0, at most 1"
             )
-        if not 0 <= self.views_share <= 1:
-            raise UsageError(f"views share {self.views_share} is out of range: expected 0 (no views) to 1 (all images)")
         for name in ("structure_weight", "segmentation_weight"):
             value = getattr(self, name)
             if value < 0:
@@ -69,21 +62,6 @@ class Gnl(Rd):
         if config.segmentation:
             self.head = SegmentationHead(teacher.info.channels, config.segmentation_width)
             self.scale = CommonScale((1.0, config.segmentation_weight))
-
-    def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
-        """AugMix views of the first images of the (shuffled) batch."""
-        views = super().views(images, random)
-        if self.config.views_share == 0:
-            return views
-        count = max(1, round(self.config.views_share * len(images)))
-        return {**views, LOOKS: augmix(images[:count], random, self.config.views)}
-
-    def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
-        """The losses of images, with the views as further images: the student rebuilds what the teacher sees in each."""
-        if LOOKS not in features:
-            return super().losses(features, random)
-        pairs = zip(features[NORMAL], features[LOOKS], strict=True)
-        return super().losses({**features, NORMAL: [torch.cat(pair) for pair in pairs]}, random)
 
     def distillation(self, teacher: Features, student: Features) -> dict[str, Tensor]:
         """Two terms, "distill" and "structure"."""
@@ -140,11 +118,10 @@ class SegmentationPhase(Phase):
         return self
 
     def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
-        """Images with synthetic anomalies, half of them in an AugMix view, and the masks of the anomalies."""
-        looks = images.clone()
-        half = len(images) // 2 if self.method.config.views_share else 0
-        if half:
-            looks[:half] = augmix(images[:half], random, self.method.config.views)
+        """Images with synthetic anomalies, half of them in another look, and the masks of the anomalies."""
+        half = len(images) // 2
+        look = self.method.look(images[:half], random) if half else None
+        looks = images if look is None else torch.cat([look, images[half:]])
         anomalous, masks = synthetic_anomalies(looks, random, self.method.textures)
         return {SYNTHETIC: anomalous, MASKS: masks}
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from shiftproof.methods.base import NORMAL, Features, Method, MethodConfig
 from shiftproof.methods.losses import distillation_loss
 from shiftproof.networks.student import Student, plan_student
 from shiftproof.networks.teacher import Teacher
+
+LOOKS = "looks"  # further looks at the images: turned, AugMix, shrunk
 
 
 class Rd(Method):
@@ -21,10 +24,23 @@ class Rd(Method):
         super().__init__(teacher, config)
         self.student = Student(plan_student(teacher.info.name, teacher.info.channels, config.student))
 
+    def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
+        """Another look at the first images of the (shuffled) batch, if there is one."""
+        count = max(1, round(self.config.views_share * len(images)))
+        looks = self.look(images[:count], random)
+        return {} if looks is None else {LOOKS: looks}
+
     def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
-        """The terms of :meth:`distillation`, for the images themselves."""
-        normal = features[NORMAL]
-        return self.distillation(normal, self.rebuild(normal))
+        """The terms of :meth:`distillation`, for the images and their looks."""
+        good = self.good(features)
+        return self.distillation(good, self.rebuild(good))
+
+    @staticmethod
+    def good(features: Mapping[str, Features]) -> Features:
+        """The images, and the looks at them as further images: the student rebuilds what the teacher sees in each."""
+        if LOOKS not in features:
+            return features[NORMAL]
+        return [torch.cat(pair) for pair in zip(features[NORMAL], features[LOOKS], strict=True)]
 
     def trained_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
         """One group: the student."""

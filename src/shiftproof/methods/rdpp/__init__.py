@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from shiftproof.errors import UsageError, unknown
-from shiftproof.methods.base import NORMAL, Features, MethodConfig
+from shiftproof.methods.base import Features, MethodConfig
 from shiftproof.methods.losses import SSOT, contrast_loss, reconstruct_loss, ssot_loss
 from shiftproof.methods.rd import Rd
 from shiftproof.networks.projection import Projection
@@ -60,14 +60,14 @@ class Rdpp(Rd):
         self.projection.to(memory_format=torch.contiguous_format)
 
     def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
-        """The first images of the (shuffled) batch, each with a rectangle of simplex noise."""
+        """The looks, and the first images of the (shuffled) batch, each with a rectangle of simplex noise."""
         count = max(1, round(self.config.noisy_share * len(images)))
-        return {NOISY: add_pseudo_anomalies(images[:count], random)}
+        return {**super().views(images, random), NOISY: add_pseudo_anomalies(images[:count], random)}
 
     def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
         """Distillation plus the three terms of the projection, weighted as in the paper."""
         config = self.config
-        normal, noisy = features[NORMAL], features[NOISY]
+        normal, noisy = self.good(features), features[NOISY]
         projected, projected_noisy = self.projection(normal), self.projection(noisy)
         partners = [stage[: len(noisy[0])] for stage in projected]  # of the noisy views
         share = config.projection_weight / (1 + config.reconstruct_weight + config.contrast_weight)
