@@ -361,6 +361,27 @@ def test_the_page_lists_mistakes_first_and_the_table_is_whole(shiftproof, model,
     assert "4 of 14 scores, mistakes first" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("brighter", [0, 30])
+def test_light_that_tells_good_from_defective_is_said(shiftproof, model, tmp_path, brighter):
+    """As in test sets whose defective images were taken on another day."""
+    for number in range(12):
+        save(tmp_path / "set" / "test" / "good" / f"{number:03}.png", texture(100 + number))
+        image = np.clip(texture(200 + number).astype(int) + brighter, 0, 255).astype(np.uint8)
+        image[30:32, 30:32] = 250
+        save(tmp_path / "set" / "test" / "scratch" / f"{number:03}.png", image)
+    said = shiftproof("evaluate", model, tmp_path / "set", "--out", tmp_path / "out")
+    assert said.code == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ("Confounded:" in page) == bool(brighter)
+    told = [line for line in said.warnings if "tells good from defective without any detector" in line]
+    if not brighter:
+        assert not told
+    else:
+        (line,) = told
+        assert line.startswith("warning: clean: the look of whole images tells good from defective")
+        assert "by light (AUROC 1.000)" in line
+
+
 @pytest.mark.parametrize("in_the_way", ["out", "out/report.html/x", "out/metrics.json/x", "out/scores.csv/x"])
 def test_a_place_that_cannot_be_written_is_refused_before_any_image_is_read(
     shiftproof, model, product, tmp_path, monkeypatch, in_the_way

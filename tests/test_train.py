@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shiftproof.artefact import model_folder
@@ -222,6 +223,29 @@ def test_a_size_that_the_networks_cannot_halve_is_rounded_and_said_so(shiftproof
     assert "image size 70x100 is not made of multiples of 32" in said.out
     assert "images are resized to 64x96" in said.out
     assert read_json(tmp_path / "model" / "model.json")["config"]["image_size"] == [64, 96]
+
+
+def test_parts_that_lie_in_every_direction_are_turned_further_and_it_is_said_so(shiftproof, tmp_path):
+    y, x = np.mgrid[-32:32, -32:32]
+    for number in range(40):
+        angle = np.pi * number / 40
+        across, along = x * np.sin(angle) - y * np.cos(angle), x * np.cos(angle) + y * np.sin(angle)
+        gray = np.where((abs(across) < 6) & (abs(along) < 24), 60, 180) + np.random.default_rng(number).normal(
+            0, 3, (64, 64)
+        )
+        save(tmp_path / "data" / f"{number:02}.png", np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2))
+    models = {kind: tmp_path / kind for kind in ("auto", "never")}
+    said = {kind: shiftproof("train", tmp_path / "data", models[kind], "--turned", kind, *QUICK) for kind in models}
+    assert [each.code for each in said.values()] == [0, 0]
+    assert "the good images lie in every direction: turned views are trained on as well" in said["auto"].out
+    assert "direction" not in said["never"].out
+    facts = {kind: read_json(model / "model.json") for kind, model in models.items()}
+    assert [facts[kind]["training"]["turned"] for kind in models] == [True, False]
+    assert weights_sha256(models["auto"]) != weights_sha256(models["never"])
+    assert (
+        "unknown turned views 'alway'"
+        in shiftproof("train", tmp_path / "data", tmp_path / "m", "--turned", "alway").error
+    )
 
 
 def test_images_to_calibrate_with_may_lie_elsewhere(shiftproof, product, tmp_path):

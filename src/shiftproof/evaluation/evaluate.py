@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from shiftproof.artefact import write_json_atomic
 from shiftproof.calibration import Calibration, false_alarm_bound
-from shiftproof.data import TestImage, iter_images, labelled_images, load_mask
+from shiftproof.data import TestImage, iter_images, labelled_images, load_mask, resize_image
 from shiftproof.detector import BATCH, Detector, Inspection, batched
+from shiftproof.drift.statistics import STATISTICS, measure
 from shiftproof.errors import DataError, ImageError
 from shiftproof.evaluation.outputs import Table, clear_outputs
 from shiftproof.evaluation.pictures import exhibits, picture
 from shiftproof.metrics import PixelMetrics, image_metrics
+from shiftproof.metrics.confounds import Confound, find_confounds
 from shiftproof.report.evaluation import (
     MOST_ROWS,
     ConditionScores,
@@ -34,6 +36,11 @@ from shiftproof.report.robustness import worst_condition
 from shiftproof.shifts import Condition, ShiftNotApplicable, parse_conditions
 
 MOST_PICTURES = 8  # worst misses, and as many worst false alarms, in the report
+CONFOUNDING = tuple(
+    (column, statistic.name)
+    for column, statistic in enumerate(STATISTICS)
+    if statistic.group in ("light", "contrast", "noise")
+)  # what a camera or a lamp changes, and a small defect does not
 COLUMNS = ("condition", "path", "kind", "label", "status", "score", "p_value", "verdict", "threshold", "error")
 
 
@@ -45,6 +52,7 @@ class ConditionResult:
     defective: array[int] = field(default_factory=lambda: array("B"))  # the truth of each image, 0 or 1
     scores: array[float] = field(default_factory=lambda: array("d"))  # what the detector gave it
     images: array[int] = field(default_factory=lambda: array("q"))  # which of the test set it is
+    looks: array[float] = field(default_factory=lambda: array("d"))  # what could confound it, a few numbers an image
     pixels: PixelMetrics | None = None  # None where the set has no masks
     lost_defects: int = 0  # defects moved wholly out of the frame: still defective images, but without pixels to find
     left_out: int = 0  # images that cannot be had under this condition
@@ -80,6 +88,13 @@ class ConditionResult:
             return f"{name} was left out: {self.not_applicable}"
         readable = self.left_out + len(self.scores)
         return f"{name} lacks {self.left_out} of {readable} images: {self.not_applicable}" if self.left_out else ""
+
+    @property
+    def confounds(self) -> tuple[Confound, ...]:
+        """What tells good from defective images without a detector."""
+        names = [name for _, name in CONFOUNDING]
+        values = np.array(self.looks, dtype=np.float64).reshape(-1, len(names))
+        return find_confounds(self.scored.defective, values, names) if len(values) else ()
 
     def metrics(self, threshold: float) -> dict[str, Any]:
         """The condition's object in ``metrics.json``."""
@@ -173,6 +188,9 @@ def evaluate(
                 result.images.append(index)
                 result.defective.append(item.defective)
                 result.scores.append(seen.score)
+                if result.condition == conditions[0]:
+                    look = measure(resize_image(image, detector.image_size))
+                    result.looks.extend(look[column] for column, _ in CONFOUNDING)
                 table.write(_row(name, item, seen=seen))
                 mistake = seen.defective != item.defective
                 # Mistakes by how far they lie beyond the threshold, then the rest from the highest score down.
@@ -190,6 +208,9 @@ def evaluate(
     for line in left_out:
         warn(line)
     results = {name: result for name, result in results.items() if result.scores}
+    first = next(iter(results.values()))
+    if first.confounds:
+        warn(_confounded(first.condition.name, first.confounds))
     metrics: dict[str, Any] = {name: result.metrics(calibration.threshold) for name, result in results.items()}
     metrics |= _over_shifts({name: metrics[name] for name, result in results.items() if result.condition.shift})
     write_json_atomic(out / "metrics.json", metrics)
@@ -210,10 +231,20 @@ def evaluate(
             high=calibration.map_high,
             failures=failures,
             left_out=left_out,
+            confounds=first.confounds,
             exhibits=exhibits(detector, test_set, scores, [result.condition for result in results.values()], seed),
         ),
     )
     return Evaluation(metrics, failures)
+
+
+def _confounded(condition: str, confounds: Sequence[Confound]) -> str:
+    """A line on what an image AUROC may be owed to besides the defects."""
+    told = ", ".join(f"{confound.name} (AUROC {confound.auroc:.3f})" for confound in confounds)
+    return (
+        f"{condition}: the look of whole images tells good from defective without any detector, by {told}: unless defects "
+        "are as large as the images, the two kinds were taken under different light, and the image AUROC may be owed to it"
+    )
 
 
 def _scored(item: TestImage, seen: Inspection, condition: str) -> ScoredImage:

@@ -36,12 +36,12 @@ def paired_auroc(
         raise ValueError(f"shapes {defective.shape}, {first.shape}, {second.shape}; expected [N] three times")
     if min(defective.sum(), (~defective).sum()) < 2:
         raise ValueError(f"{defective.sum()} defective images of {defective.size}; expected two of each kind at least")
-    above, below = zip(*(_placements(scores[defective], scores[~defective]) for scores in (first, second)), strict=True)
+    above, below = zip(*(placements(scores[defective], scores[~defective]) for scores in (first, second)), strict=True)
     variances = [np.var(after - before, ddof=1) / before.size for before, after in (above, below)]
     return float(above[0].mean()), float(above[1].mean()), math.sqrt(sum(variances))
 
 
-def _placements(
+def placements(
     defective: NDArray[np.float64], good: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Share of the good scores below each defective one, and of the defective ones above each good one."""

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from shiftproof.metrics import roc_points
+from shiftproof.metrics.confounds import Confound
 from shiftproof.report import charts
 from shiftproof.report.page import Legend, Picture, model_card, write_page
 from shiftproof.report.robustness import SUMMARIES, ConditionScores, Promise, worst_condition
@@ -74,6 +75,9 @@ class EvaluationReport:
     high: float  # drawn hottest
     failures: Sequence[str] = ()  # a line for each image that could not be used
     left_out: Sequence[str] = ()  # a line for each condition that lacks images, or all of them
+    confounds: Sequence[
+        Confound
+    ] = ()  # what tells good from defective images of the first condition without a detector
     exhibits: Sequence[Exhibit] = ()  # the same image under each shift
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shiftproof.errors import ShiftproofError
+from shiftproof.metrics.confounds import Confound
 from shiftproof.report.evaluation import (
     MOST_FAILURES,
     ConditionScores,
@@ -108,6 +109,16 @@ def report() -> EvaluationReport:
         low=0.0,
         high=1.0,
     )
+
+
+def test_the_page_says_what_its_figures_may_be_owed_to(tmp_path: Path, report: EvaluationReport) -> None:
+    write_evaluation_report(tmp_path / "report.html", report)
+    assert "Confounded" not in text(read(tmp_path / "report.html"))
+    told = replace(report, confounds=(Confound("light", 1.0), Confound("grain", 0.909)))
+    write_evaluation_report(tmp_path / "report.html", told)
+    words = text(read(tmp_path / "report.html"))
+    assert "without any detector, by light (AUROC 1.000), grain (AUROC 0.909). Unless" in words
+    assert words.index("Confounded") < words.index("Scores")
 
 
 def test_the_page_says_what_the_detector_is_worth(tmp_path: Path, report: EvaluationReport) -> None:
