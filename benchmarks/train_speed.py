@@ -50,7 +50,8 @@ def train_ours(method: str, pixels: np.ndarray, epochs: int, precision: str) -> 
     from shiftproof.training import Progress, TrainConfig, fit
 
     kind = method_class(method)
-    network = kind(Teacher(describe_teacher(BACKBONE), teacher_state()), kind.Config())
+    settings = kind.Config(views_share=0.0)  # the peer has no further views of an image
+    network = kind(Teacher(describe_teacher(BACKBONE), teacher_state()), settings)
     times: list[float] = []
     started = time.perf_counter()
     config = TrainConfig(epochs=epochs, precision=precision)

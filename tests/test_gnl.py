@@ -185,8 +185,8 @@ def test_info_counts_the_parts_of_every_method(shiftproof):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--method", "gnl", "--views", "nonsense"), "unknown views 'nonsense'; expected one of: blind, production"),
-        (("--method", "rd", "--views", "blind"), "unknown option of rd 'views'"),
+        (("--method", "gnl", "--views", "nonsense"), "unknown views 'nonsense'; did you mean none"),
+        (("--method", "gnl", "--ssot", "off"), "unknown option of gnl 'ssot'"),
         (("--method", "rdpp", "--segmentation"), "unknown option of rdpp 'segmentation'"),
         (("--method", "gnl", "--matching", "everything"), "unknown matching 'everything'"),
         (("--method", "gnl", "--matching-weight", "2"), "matching weight 2.0 is out of range: expected 0 (off) to 1"),

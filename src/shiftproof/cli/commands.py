@@ -43,6 +43,7 @@ def train(
     ssot: str | None = None,
     views: str | None = None,
     turned: str | None = None,
+    shrunk: Annotated[bool | None, Parameter(negative="--no-shrunk")] = None,
     textures: Path | None = None,
     segmentation: Annotated[bool | None, Parameter(negative="--no-segmentation")] = None,
     matching: str | None = None,
@@ -104,6 +105,8 @@ def train(
         have blind ones by themselves.
     turned
         Views turned by any angle: auto (where the good images lie in every direction), always or never.
+    shrunk
+        Views without the fine detail that matching takes away with noise; or none of them.
     textures
         Folder of pictures, such as DTD, that synthetic anomalies are made of; without one they are made.
     segmentation
@@ -138,6 +141,7 @@ def train(
         "ssot": ssot,
         "views": views,
         "turned": turned,
+        "shrunk": shrunk,
         "segmentation": segmentation,
         "matching": "none" if no_matching else matching,
         "matching_weight": matching_weight,

@@ -52,7 +52,7 @@ class MethodConfig:
     turned: str = (
         "auto"  # views turned by any angle: "auto" where the good images lie in every direction, "always", "never"
     )
-    shrunk: bool = False  # views that matching of pixels, if there is any, has rid of noise which they do not hold
+    shrunk: bool = True  # views that matching of pixels, if there is any, has rid of noise which they do not hold
     views_share: float = 0.5  # of a batch that is seen in such a view as well (GNL's paper: 1); 0: no views
 
     def __post_init__(self) -> None:

@@ -272,7 +272,7 @@ def every(angle_step: float, count: int) -> np.ndarray:
 @pytest.mark.parametrize("name", METHODS)
 def test_good_images_that_lie_anyhow_are_turned_further(name: str, turned: str, step: float, turns: bool):
     cls = METHODS[name]
-    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(turned=turned, views="none"))
+    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(turned=turned, views="none", shrunk=False))
     pixels = every(step, 60)
     method.prepare(pixels)
     assert method.turns is turns
@@ -287,7 +287,7 @@ def test_looks_are_further_images_of_the_distillation(name: str):
     """The student is to rebuild what the teacher sees in them, as if they were of the batch."""
     torch.manual_seed(0)
     cls = METHODS[name]
-    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(turned="always", shrunk=True)).eval()
+    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(turned="always")).eval()
     batch, random = images(4), np.random.default_rng(0)
     with torch.no_grad():
         views = {key: method.teacher(view) for key, view in method.views(batch, random).items()}
@@ -301,11 +301,11 @@ def test_shrunk_views_lack_the_fine_detail_and_need_matching_of_pixels():
     cls = METHODS["rd"]
     teacher = Teacher(describe_teacher(TEACHERS[0]))
     batch = images(8)
-    look = cls(teacher, cls.Config(shrunk=True)).look(batch, np.random.default_rng(0))
+    look = cls(teacher, cls.Config()).look(batch, np.random.default_rng(0))
     assert look is not None and look.min() >= 0 and look.max() <= 1
     assert look.diff(dim=3).abs().mean() < batch.diff(dim=3).abs().mean()
     assert (look.mean(dim=(2, 3)) - batch.mean(dim=(2, 3))).abs().max() < 0.01
-    for settings in ({}, {"shrunk": True, "views_share": 0.0}, {"shrunk": True, "matching": "none"}):
+    for settings in ({"shrunk": False}, {"views_share": 0.0}, {"matching": "none"}):
         assert cls(teacher, cls.Config(**settings)).look(batch, np.random.default_rng(0)) is None
 
 
@@ -447,7 +447,7 @@ def test_rdpp_trains_its_projection_at_a_fifth_of_the_rate():
 @pytest.mark.parametrize(("share", "count", "expected"), [(0.25, 16, 4), (1.0, 3, 3), (0.25, 2, 1), (0.25, 1, 1)])
 def test_rdpp_gives_a_share_of_the_batch_a_noisy_view(share: float, count: int, expected: int):
     batch = images(count, (32, 32))
-    views = rdpp(noisy_share=share).views(batch, np.random.default_rng(0))
+    views = rdpp(noisy_share=share, shrunk=False).views(batch, np.random.default_rng(0))
     assert {name: len(view) for name, view in views.items()} == {"noisy": expected}
 
 
