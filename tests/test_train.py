@@ -225,7 +225,7 @@ def test_a_size_that_the_networks_cannot_halve_is_rounded_and_said_so(shiftproof
     assert read_json(tmp_path / "model" / "model.json")["config"]["image_size"] == [64, 96]
 
 
-def test_parts_that_lie_in_every_direction_are_turned_further_and_it_is_said_so(shiftproof, tmp_path):
+def test_parts_that_lie_in_every_direction_are_turned_further_and_it_is_said_so(shiftproof, product, tmp_path):
     y, x = np.mgrid[-32:32, -32:32]
     for number in range(40):
         angle = np.pi * number / 40
@@ -237,7 +237,7 @@ def test_parts_that_lie_in_every_direction_are_turned_further_and_it_is_said_so(
     models = {kind: tmp_path / kind for kind in ("auto", "never")}
     said = {kind: shiftproof("train", tmp_path / "data", models[kind], "--turned", kind, *QUICK) for kind in models}
     assert [each.code for each in said.values()] == [0, 0]
-    assert "the good images lie in every direction: turned views are trained on as well" in said["auto"].out
+    assert "the good images lie in every direction: turned views of them are trained on" in said["auto"].out
     assert "direction" not in said["never"].out
     facts = {kind: read_json(model / "model.json") for kind, model in models.items()}
     assert [facts[kind]["training"]["turned"] for kind in models] == [True, False]

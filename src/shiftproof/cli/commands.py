@@ -104,7 +104,7 @@ def train(
         AugMix views: none, blind (without anything that the test shifts use) or production (all that helps); gnl and fusion
         have blind ones by themselves.
     turned
-        Views turned by any angle: auto (where the good images lie in every direction), always or never.
+        Views turned by any angle: never, always, or auto (where the good images lie in every direction).
     shrunk
         Views without the fine detail that matching takes away with noise; or none of them.
     textures

@@ -25,7 +25,7 @@ from shiftproof.synthesis.turned import lie_in_every_direction, turned
 Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] a stage, fine to coarse
 BACKGROUNDS = ("median", "learned", "none")
 MATCHINGS = ("none", "pixels", "features", "both")
-TURNED = ("auto", "always", "never")
+TURNED = ("never", "auto", "always")
 SHRUNK = (0.005, 0.15)  # standard deviations of the noise that a shrunk view is rid of, from black to white
 NORMAL = "normal"  # the view that is the image itself; its teacher features never change and are cached
 MASKS = "masks"  # among a phase's views: the truth about synthetic defects, which no teacher reads
@@ -46,12 +46,8 @@ class MethodConfig:
     background: str = "median"  # what each map is measured against: "median" of its own, "learned", or "none"
     matching: str = "pixels"  # of what a shift has moved as a whole: "none", "pixels", "features" (ATTA) or "both"
     matching_weight: float = 0.5  # of the matched features in their mix with what they were
-    views: str = (
-        "none"  # AugMix views: "none", "blind" (nothing that a test shift does) or "production" (all that helps)
-    )
-    turned: str = (
-        "auto"  # views turned by any angle: "auto" where the good images lie in every direction, "always", "never"
-    )
+    views: str = "none"  # AugMix views: "none", "blind" (nothing that a test shift does), "production" (all that helps)
+    turned: str = "never"  # views turned by any angle: "never", "always", or "auto" (see synthesis/turned.py)
     shrunk: bool = True  # views that matching of pixels, if there is any, has rid of noise which they do not hold
     views_share: float = 0.5  # of a batch that is seen in such a view as well (GNL's paper: 1); 0: no views
 
