@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +31,10 @@ def pixels() -> NDArray[np.uint8]:
 def build(teacher: Teacher) -> Callable[..., Method]:
     """A method with the same first weights each time, but for its seed."""
 
-    def build(name: str | type[Method] = "rdpp", seed: int = 0) -> Method:
+    def build(name: str | type[Method] = "rdpp", seed: int = 0, **settings: Any) -> Method:
         kind = method_class(name) if isinstance(name, str) else name
         torch.manual_seed(seed)
-        return kind(teacher, kind.Config())
+        return kind(teacher, kind.Config(**settings))
 
     return build
 
