@@ -129,12 +129,9 @@ def train(
             raise DataError(f"{data} holds 1 readable good image to train on: expected 2 at least; add images")
         network.prepare(good.pixels)
         if method_config.turned == "auto":
-            found = (
-                "lie in every direction: turned views of them are trained on"
-                if network.turns
-                else "do not lie in every direction: no view of them is turned"
-            )
-            listener.say(f"the good images {found}")
+            yes = "the good images lie in every direction: turned views of them are trained on"
+            no = "the good images do not lie in every direction: no view of them is turned"
+            listener.say(yes if network.turns else no)
         settings = {"backbone": backbone, **asdict(config), "image_size": list(config.image_size)}
         options = asdict(method_config)
         # What a person has set comes first: another seed is another split of the data, another backbone another teacher.

@@ -89,7 +89,6 @@ class ConditionResult:
         readable = self.left_out + len(self.scores)
         return f"{name} lacks {self.left_out} of {readable} images: {self.not_applicable}" if self.left_out else ""
 
-    @property
     def confounds(self) -> tuple[Confound, ...]:
         """What tells good from defective images without a detector."""
         names = [name for _, name in CONFOUNDING]
@@ -209,8 +208,9 @@ def evaluate(
         warn(line)
     results = {name: result for name, result in results.items() if result.scores}
     first = next(iter(results.values()))
-    if first.confounds:
-        warn(_confounded(first.condition.name, first.confounds))
+    confounds = first.confounds()
+    if confounds:
+        warn(_confounded(first.condition.name, confounds))
     metrics: dict[str, Any] = {name: result.metrics(calibration.threshold) for name, result in results.items()}
     metrics |= _over_shifts({name: metrics[name] for name, result in results.items() if result.condition.shift})
     write_json_atomic(out / "metrics.json", metrics)
@@ -231,7 +231,7 @@ def evaluate(
             high=calibration.map_high,
             failures=failures,
             left_out=left_out,
-            confounds=first.confounds,
+            confounds=confounds,
             exhibits=exhibits(detector, test_set, scores, [result.condition for result in results.values()], seed),
         ),
     )

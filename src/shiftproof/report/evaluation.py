@@ -75,9 +75,7 @@ class EvaluationReport:
     high: float  # drawn hottest
     failures: Sequence[str] = ()  # a line for each image that could not be used
     left_out: Sequence[str] = ()  # a line for each condition that lacks images, or all of them
-    confounds: Sequence[
-        Confound
-    ] = ()  # what tells good from defective images of the first condition without a detector
+    confounds: Sequence[Confound] = ()  # what tells the first condition's labels without a detector
     exhibits: Sequence[Exhibit] = ()  # the same image under each shift
 
 

@@ -38,13 +38,8 @@ _SCHEDULE = {
     "schedule": "constant",
     "precision": "32",
 }
-_MAP = {
-    "student": "mirror",
-    "background": "none",
-    "smoothing_sigma": 4.0,
-    "turned": "never",
-    "shrunk": False,
-}  # as RD has them
+# RD's student and map, and no further views than a paper's own.
+_MAP = {"student": "mirror", "background": "none", "smoothing_sigma": 4.0, "turned": "never", "shrunk": False}
 _HELD_OUT = "a part of train/good is not trained on: it places the threshold (the papers train on all and have none)"
 _WHOLE_BATCHES = "the last batch of a pass is left out where it is not full (the papers' loaders keep it)"
 _AUPRO = "AUPRO is that of the whole data set, exact; RD++'s code averages over images and rescales what it has seen"
