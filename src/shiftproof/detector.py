@@ -15,14 +15,17 @@ from PIL import Image
 from shiftproof.artefact import load_manifest
 from shiftproof.calibration import Calibration
 from shiftproof.data import in_order, read_image, resize_image
-from shiftproof.errors import BackendError, ImageError, ModelError
+from shiftproof.drift.statistics import measure
+from shiftproof.errors import BackendError, ImageError, ModelError, unknown
 from shiftproof.runtime import AUTO, TORCH, Engine, choose_backend, open_graph
 
 if TYPE_CHECKING:
+    from shiftproof.calibration.conditional import ConditionalCalibration
     from shiftproof.methods import Method
 
 CALIBRATION = "calibration"  # key of model.json
 CALIBRATION_WITHOUT_MATCHING = "calibration_without_matching"  # key of model.json, where the model matches
+THRESHOLDS = ("frozen", "conditional")
 BATCH = 8  # images that go through the networks at once where many wait
 Item = TypeVar("Item")
 
@@ -33,7 +36,7 @@ class Inspection:
 
     score: float  # image score: the highest value of the anomaly map, unrounded
     p_value: float  # share of held-out good images (and this one) that score as high: conformal
-    threshold: float  # frozen when the model was trained
+    threshold: float  # frozen when the model was trained; or, where that is asked for, the one for the image's look
     defective: bool  # score > threshold
     anomaly_map: NDArray[np.float32]  # [H, W] of the image's own size
     mask: NDArray[np.bool_]  # [H, W]: where the map lies above the threshold; empty if and only if not defective
@@ -53,12 +56,20 @@ class Detector:
         engine: computes maps and scores, in torch or from an exported graph.
         calibration: from held-out good images.
         manifest: content of ``model.json``.
+        conditional: judges images that do not look as usual; None: the calibration judges all of them.
     """
 
-    def __init__(self, engine: Engine, calibration: Calibration, manifest: Mapping[str, Any]):
+    def __init__(
+        self,
+        engine: Engine,
+        calibration: Calibration,
+        manifest: Mapping[str, Any],
+        conditional: ConditionalCalibration | None = None,
+    ):
         self.engine = engine
         self.calibration = calibration
         self.manifest = manifest
+        self.conditional = conditional
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -185,13 +196,14 @@ class Detector:
         milliseconds: float,
     ) -> Inspection:
         size = (shape[0], shape[1])
+        calibration = self.calibration if self.conditional is None else self.conditional.at(measure(pixels))
         return Inspection(
             score=score,
-            p_value=self.calibration.p_value(score),
-            threshold=self.calibration.threshold,
-            defective=self.calibration.is_defective(score),
+            p_value=calibration.p_value(score),
+            threshold=calibration.threshold,
+            defective=calibration.is_defective(score),
             anomaly_map=resize_map(anomaly_map, size),
-            mask=_resize_mask(anomaly_map > self.calibration.threshold, size),
+            mask=_resize_mask(anomaly_map > calibration.threshold, size),
             milliseconds=milliseconds,
             pixels=pixels,
         )
@@ -208,7 +220,12 @@ class _File:
 
 
 def load(
-    model: str | Path, backend: str = AUTO, *, matching: bool | None = None, threads: int | None = None
+    model: str | Path,
+    backend: str = AUTO,
+    *,
+    matching: bool | None = None,
+    threads: int | None = None,
+    threshold: str = "frozen",
 ) -> Detector:
     """Load a model folder; every file is checked against its hash first.
 
@@ -219,25 +236,38 @@ def load(
         matching: False leaves out the model's matching of shifted images (in torch), with the threshold that held-out
             images have without it; True insists on it; None is as the model was trained.
         threads: of the processor to compute with; None for the backend's own choice.
+        threshold: "frozen", or "conditional": for images that do not look as usual, the one for their look.
 
     Raises:
-        ModelError: missing, damaged, written by a newer version, or without what matching needs. BackendError: not
-            exported, or not installed, or not able to leave matching out.
+        ModelError: missing, damaged, written by a newer version, or without what matching or a conditional threshold
+            needs. BackendError: not exported, or not installed, or not able to leave matching out.
     """
+    if threshold not in THRESHOLDS:
+        raise unknown("threshold", threshold, THRESHOLDS)
     folder = Path(model)
     manifest = load_manifest(folder)
     name = backend_for(folder, manifest, backend, matching)
     leave_out = matching is False and CALIBRATION_WITHOUT_MATCHING in manifest
     try:
         calibration = Calibration.from_json(manifest[CALIBRATION_WITHOUT_MATCHING if leave_out else CALIBRATION])
+        conditional = None
+        if threshold == "conditional":
+            if leave_out:
+                raise ModelError(
+                    f"{folder} holds a conditional threshold for images that are matched, and matching is left out: leave "
+                    "out only one of both, or train it with --matching none --conditional blind"
+                )
+            from shiftproof.calibration.conditional import load_conditional
+
+            conditional = load_conditional(folder, manifest, calibration)
         if name == TORCH:
             from shiftproof.torch_engine import open_torch
 
-            detector = Detector(open_torch(folder, manifest, threads), calibration, manifest)
+            detector = Detector(open_torch(folder, manifest, threads), calibration, manifest, conditional)
             if leave_out:
                 detector.method.use_matching(False)
             return detector
-        return Detector(open_graph(name, folder, manifest, threads), calibration, manifest)
+        return Detector(open_graph(name, folder, manifest, threads), calibration, manifest, conditional)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"{folder} does not fit this version of shiftproof ({type(error).__name__}: {str(error).splitlines()[0][:100]}); "

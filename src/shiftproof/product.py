@@ -16,6 +16,7 @@ import torch
 
 from shiftproof.artefact import MANIFEST, TRAINING, environment, refuse_occupied, save_model
 from shiftproof.calibration import Calibration, split_held_out
+from shiftproof.calibration.conditional import CONDITIONAL, CONDITIONAL_FILE, ConditionalCalibration, families_of
 from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
 from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_MATCHING, Detector, load
 from shiftproof.drift.reference import DRIFT, REFERENCE, make_reference
@@ -65,6 +66,7 @@ def train(
     overwrite: bool = False,
     method_options: Mapping[str, Any] | None = None,
     textures: str | Path | None = None,
+    conditional: str = "none",
     listener: Listener | None = None,
     **schedule: Any,
 ) -> Detector:
@@ -84,6 +86,8 @@ def train(
         overwrite: replace a model that is there.
         method_options: fields of the method's config.
         textures: a folder of pictures to make synthetic anomalies of; by default they are made.
+        conditional: "blind" or "production": place thresholds for drifted images as well (see
+            :mod:`shiftproof.calibration.conditional`); "none" by default.
         listener: is told how it goes.
         **schedule: fields of :class:`~shiftproof.training.TrainConfig` (``image_size``, ``epochs``, ``seed``, ...).
 
@@ -99,6 +103,7 @@ def train(
         raise UsageError(
             f"false-alarm rate {false_alarm_rate} is out of range: expected one between 0 and 1, e.g. 0.05"
         )
+    families = families_of(conditional) if conditional != "none" else ()
     checkpoints = folder / TRAINING
     if resume and load_checkpoint(checkpoints) is None:
         if not (folder / MANIFEST).is_file():
@@ -150,7 +155,22 @@ def train(
                 trained.learn(good.pixels, np.random.default_rng([config.seed, 2]))
                 trained.learn_scale(held_out.pixels)
             inspector = Inspector(trained)
+            files = {REFERENCE: reference.to_bytes()}
             calibrations = {CALIBRATION: calibrate(inspector, held_out.pixels, false_alarm_rate)}
+            about_looks = None
+            if families:
+                looks = ConditionalCalibration.measure(
+                    held_out.paths,
+                    config.image_size,
+                    partial(_scores, inspector),
+                    calibrations[CALIBRATION],
+                    reference.trained,
+                    families=families,
+                    seed=config.seed,
+                    on_progress=lambda done, total: listener.progress("thresholds by look", done, total, ""),
+                )
+                files[CONDITIONAL_FILE] = looks.to_bytes()
+                about_looks = looks.describe(conditional)
             if trained.matches:
                 trained.use_matching(False)
                 calibrations[CALIBRATION_WITHOUT_MATCHING] = calibrate(inspector, held_out.pixels, false_alarm_rate)
@@ -165,6 +185,7 @@ def train(
                 },
                 **{key: calibration.to_json() for key, calibration in calibrations.items()},
                 DRIFT: about_drift,
+                **({CONDITIONAL: about_looks} if about_looks else {}),
                 "data": {
                     "name": Path(data).resolve().name,
                     "train_images": len(good.pixels),
@@ -180,7 +201,7 @@ def train(
                 "seed": config.seed,
             }
             tensors = {k: v.cpu().numpy() for k, v in trained.state_dict().items()}
-            save_model(place, manifest, tensors, files={REFERENCE: reference.to_bytes()}, overwrite=True)
+            save_model(place, manifest, tensors, files=files, overwrite=True)
 
         # The networks do not enter into it, so images that they are trained on serve as well as those held out.
         reference, about_drift = make_reference(good.pixels, held_out.pixels, np.random.default_rng([config.seed, 3]))
@@ -209,6 +230,16 @@ def train(
         record = fit(network, good.pixels, config, folder=checkpoints, about=about, progress=progress)
         write(network, record, folder)
     return load(folder)
+
+
+def _scores(inspector: Inspector, pixels: np.ndarray) -> np.ndarray:
+    """Image scores, float64 [N], of uint8 [N, H, W, 3]."""
+    device = next(inspector.parameters()).device
+    scores: list[float] = []
+    with exact_inference():
+        for start in range(0, len(pixels), BATCH):
+            scores += inspector(torch.from_numpy(pixels[start : start + BATCH]).to(device))[1].cpu().double().tolist()
+    return np.array(scores)
 
 
 def calibrate(inspector: Inspector, pixels: np.ndarray, false_alarm_rate: float) -> Calibration:

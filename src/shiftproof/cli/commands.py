@@ -49,6 +49,7 @@ def train(
     matching: str | None = None,
     no_matching: Annotated[bool, Parameter(negative=())] = False,
     matching_weight: float | None = None,
+    conditional: str = "none",
 ) -> int:
     """Train on images of good parts and write a model folder.
 
@@ -117,6 +118,9 @@ def train(
         The same as --matching none.
     matching_weight
         Of matched features in their mix with what they were, from 0 to 1.
+    conditional
+        Place thresholds for drifted images as well, with held-out images that are shifted: none, blind (by nothing that
+        the papers test with) or production (by all shifts).
     """
     from shiftproof import product
 
@@ -160,6 +164,7 @@ def train(
             overwrite=overwrite,
             method_options=_given(options),
             textures=textures,
+            conditional=conditional,
             listener=listener,
             image_size=image_size,
             seed=seed,
@@ -186,6 +191,7 @@ def evaluate(
     seed: int = 0,
     matching: Matching = None,
     backend: str = "auto",
+    threshold: str = "frozen",
 ) -> int:
     """Score a labelled test set at the frozen threshold; writes metrics.json, scores.csv and report.html.
 
@@ -207,6 +213,9 @@ def evaluate(
         Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
+    threshold
+        frozen, or conditional: verdicts of images that do not look as usual by the threshold for their look, and what
+        that comes to beside the frozen one (of a model trained with --conditional).
     """
     from shiftproof.detector import load
     from shiftproof.evaluation import evaluate as run
@@ -215,7 +224,7 @@ def evaluate(
     conditions = parse_conditions(shifts)
     with Bar() as bar:
         found = run(
-            load(model, backend, matching=matching),
+            load(model, backend, matching=matching, threshold=threshold),
             data,
             out,
             shifts=conditions,

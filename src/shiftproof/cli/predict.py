@@ -28,6 +28,7 @@ def predict(
     out: Path,
     matching: Matching = None,
     backend: str = "auto",
+    threshold: str = "frozen",
     engine: str = "local",
     heatmaps: bool = False,
     address: str | None = None,
@@ -49,6 +50,9 @@ def predict(
         Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
+    threshold
+        frozen, or conditional: images that do not look as usual are judged by the threshold for their look (of a model
+        trained with --conditional).
     engine
         local: this process, with pictures and a report. ray: any number of images on many workers, rows alone.
     heatmaps
@@ -73,7 +77,9 @@ def predict(
             from shiftproof.detector import load
             from shiftproof.evaluation import predict as run
 
-            found = run(load(model, backend, matching=matching), images, out, on_progress=on_progress)
+            found = run(
+                load(model, backend, matching=matching, threshold=threshold), images, out, on_progress=on_progress
+            )
             broken, result = len(found.failures), f"report: {out / 'report.html'}"
         else:
             try:
@@ -86,6 +92,7 @@ def predict(
                 cluster=cluster,
                 backend=backend,
                 matching=matching,
+                threshold=threshold,
                 heatmaps=heatmaps,
                 on_progress=on_progress,
             )

@@ -23,6 +23,7 @@ from shiftproof.evaluation.pictures import exhibits, picture
 from shiftproof.metrics import PixelMetrics, image_metrics
 from shiftproof.metrics.confounds import Confound, find_confounds
 from shiftproof.report.evaluation import (
+    GROUPS,
     MOST_ROWS,
     ConditionScores,
     EvaluationReport,
@@ -51,8 +52,10 @@ class ConditionResult:
     condition: Condition
     defective: array[int] = field(default_factory=lambda: array("B"))  # the truth of each image, 0 or 1
     scores: array[float] = field(default_factory=lambda: array("d"))  # what the detector gave it
+    flagged: array[int] = field(default_factory=lambda: array("B"))  # whether it called it defective, 0 or 1
     images: array[int] = field(default_factory=lambda: array("q"))  # which of the test set it is
     looks: array[float] = field(default_factory=lambda: array("d"))  # what could confound it, a few numbers an image
+    conditional: bool = False  # whether a conditional threshold judges
     pixels: PixelMetrics | None = None  # None where the set has no masks
     lost_defects: int = 0  # defects moved wholly out of the frame: still defective images, but without pixels to find
     left_out: int = 0  # images that cannot be had under this condition
@@ -65,6 +68,7 @@ class ConditionResult:
             np.array(self.defective, dtype=bool),
             np.array(self.scores, dtype=np.float64),
             np.array(self.images, dtype=np.int64),
+            np.array(self.flagged, dtype=bool) if self.conditional else None,
         )
 
     def shifted(
@@ -98,16 +102,13 @@ class ConditionResult:
     def metrics(self, threshold: float) -> dict[str, Any]:
         """The condition's object in ``metrics.json``."""
         labels, scores = self.scored.defective, self.scored.scores
-        flagged = scores > threshold
+        frozen = _rates(labels, scores > threshold)
         none: dict[str, float | None] = dict.fromkeys(("auroc", "ap", "f1_max", "aupro_30", "aupro_05"))
         return {
             "image": image_metrics(labels, scores),
             "pixel": none if self.pixels is None else self.pixels.compute(),
-            "threshold": {
-                "value": threshold,
-                "false_alarm_rate": float(flagged[~labels].mean()) if (~labels).any() else None,
-                "detection_rate": float(flagged[labels].mean()) if labels.any() else None,
-            },
+            "threshold": {"value": threshold, **frozen},
+            **({"conditional": _rates(labels, np.array(self.flagged, dtype=bool))} if self.conditional else {}),
             "images": {"good": int((~labels).sum()), "defective": int(labels.sum()), "lost_defects": self.lost_defects},
         }
 
@@ -156,7 +157,11 @@ def evaluate(
     conditions = parse_conditions(shifts) if isinstance(shifts, str) else tuple(shifts)
     test_set = labelled_images(data, layout)
     clear_outputs(out, ["report.html", "metrics.json", "scores.csv"])
-    results = {c.name: ConditionResult(c, pixels=PixelMetrics() if test_set.has_masks else None) for c in conditions}
+    by_look = detector.conditional is not None
+    results = {
+        c.name: ConditionResult(c, conditional=by_look, pixels=PixelMetrics() if test_set.has_masks else None)
+        for c in conditions
+    }
     failures: list[str] = []
     listed: Foremost[ScoredImage] = Foremost(MOST_ROWS)
     wrong = {True: Foremost[Picture](MOST_PICTURES), False: Foremost[Picture](MOST_PICTURES)}  # misses, false alarms
@@ -187,6 +192,7 @@ def evaluate(
                 result.images.append(index)
                 result.defective.append(item.defective)
                 result.scores.append(seen.score)
+                result.flagged.append(seen.defective)
                 if result.condition == conditions[0]:
                     look = measure(resize_image(image, detector.image_size))
                     result.looks.extend(look[column] for column, _ in CONFOUNDING)
@@ -272,6 +278,14 @@ def _row(
     return row
 
 
+def _rates(labels: NDArray[np.bool_], flagged: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Which shares of good and of defective images are called defective; None where there are none."""
+    return {
+        "false_alarm_rate": float(flagged[~labels].mean()) if (~labels).any() else None,
+        "detection_rate": float(flagged[labels].mean()) if labels.any() else None,
+    }
+
+
 def _over_shifts(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Number by number the mean over the shifted conditions, and the worst; None where one of them has none.
 
@@ -282,7 +296,7 @@ def _over_shifts(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         return {}
     mean: dict[str, dict[str, float | None]] = {}
     worst: dict[str, dict[str, float | None]] = {}
-    for group in ("image", "pixel", "threshold"):
+    for group in [group for group in GROUPS if group in next(iter(metrics.values()))]:
         mean[group], worst[group] = {}, {}
         for key in next(iter(metrics.values()))[group]:
             name = worst_condition(metrics, group, key)

@@ -78,7 +78,7 @@ def predict(
     paths, missing = _find(inputs, out)
     name_of = naming({path.parent for path in paths})
     calibration = detector.calibration
-    scores, milliseconds = array("d"), array("d")
+    scores, milliseconds, defective = array("d"), array("d"), 0
     listed: Foremost[dict[str, str]] = Foremost(MOST_ROWS)
     pictures: Foremost[Picture] = Foremost(MOST_PICTURES)
     failed: list[dict[str, str]] = []
@@ -109,9 +109,10 @@ def predict(
                 row = _row(path, seen)
                 table.write(row)
                 scores.append(seen.score)
+                defective += seen.defective
                 milliseconds.append(seen.milliseconds)
                 listed.offer(seen.score, partial(dict, row))
-                pictures.offer(seen.score, partial(_picture, path, seen.score, drawn.image, drawn.heat))
+                pictures.offer(seen.score, partial(_picture, path, seen, drawn.image, drawn.heat))
             else:
                 fail(*drawn)
             on_progress(done, len(paths))
@@ -124,6 +125,7 @@ def predict(
         high=calibration.map_high,
         scores=np.array(scores),
         milliseconds=np.array(milliseconds),
+        defective=defective,
         rows=listed.items(),
         pictures=pictures.items(),
         failures=failed,
@@ -131,7 +133,7 @@ def predict(
         manifest=detector.manifest,
     )
     write_prediction_report(out / "report.html", report)
-    return Prediction(count, defective=int((report.scores > calibration.threshold).sum()), failures=failures)
+    return Prediction(count, defective=defective, failures=failures)
 
 
 def _find(inputs: Sequence[str | Path], out: Path) -> tuple[list[Path], list[Missing]]:
@@ -170,5 +172,5 @@ def _row(path: Path, seen: Inspection) -> dict[str, str]:
     }
 
 
-def _picture(path: Path, score: float, image: NDArray[np.uint8], heat: NDArray[np.uint8]) -> Picture:
-    return Picture(str(path), "", score, thumbnail(image), thumbnail(heat))
+def _picture(path: Path, seen: Inspection, image: NDArray[np.uint8], heat: NDArray[np.uint8]) -> Picture:
+    return Picture(str(path), "", seen.score, thumbnail(image), thumbnail(heat), verdict=seen.verdict)

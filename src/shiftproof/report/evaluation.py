@@ -30,6 +30,8 @@ __all__ = [
 
 MOST_ROWS = 1000
 """Lines of the table of scores; a browser would stumble over one for every image of a large set."""
+GROUPS = ("image", "pixel", "threshold", "conditional")
+"""Of figures in metrics.json; the last one only where a conditional threshold judged."""
 MOST_FAILURES = 20
 """Lines about images that could not be read."""
 
@@ -87,6 +89,7 @@ class _Row:
     image: Mapping[str, float | None]
     pixel: Mapping[str, float | None]
     threshold: Mapping[str, float | None]
+    conditional: Mapping[str, float | None]  # empty where the frozen threshold judged alone
     summary: bool  # mean or worst of others
     named: Mapping[
         str, Mapping[str, str | None]
@@ -117,6 +120,7 @@ def write_evaluation_report(path: Path, report: EvaluationReport) -> None:
         shifted=[row for row in rows if not row.summary and row.name != first.name],
         under_shifts=shift_section(report.conditions, report.scores, report.promise, threshold),
         lost=_lost(report),
+        has_conditional=any(row.conditional for row in rows),
         has_pixels=any(value is not None for row in rows for value in row.pixel.values()),
         histogram=_histogram(head, threshold),
         roc=_roc(head, first),
@@ -134,7 +138,7 @@ _NO_SCORES = ConditionScores(np.zeros(0, bool), np.zeros(0), np.zeros(0, np.int6
 
 def _tally(held: ConditionScores, threshold: float | None) -> dict[str, int]:
     """Counts for the sentence at the head of the page."""
-    flagged = held.scores > (np.inf if threshold is None else threshold)
+    flagged = held.flagged if held.flagged is not None else held.scores > (np.inf if threshold is None else threshold)
     return {
         "defective": int(held.defective.sum()),
         "caught": int((flagged & held.defective).sum()),
@@ -164,12 +168,14 @@ def _rows(report: EvaluationReport) -> list[_Row]:
     """Lines of the table; that of the worst names the condition of each number, which need not be the same."""
     rows = []
     for name, metrics in report.conditions.items():
-        image, pixel, rates = (metrics.get(key) or {} for key in ("image", "pixel", "threshold"))
+        image, pixel, rates, conditional = (metrics.get(key) or {} for key in GROUPS)
         named = {
             group: {key: worst_condition(report.conditions, group, key) for key in metrics.get(group) or {}}
-            for group in ("image", "pixel", "threshold")
+            for group in GROUPS
         }
-        rows.append(_Row(name, image, pixel, rates, name in SUMMARIES, named if name == "worst_shift" else {}))
+        rows.append(
+            _Row(name, image, pixel, rates, conditional, name in SUMMARIES, named if name == "worst_shift" else {})
+        )
     return rows
 
 

@@ -32,6 +32,7 @@ class Picture:
     image: NDArray[np.uint8]  # [H, W, 3] RGB; its `thumbnail` where many are held
     overlay: NDArray[np.uint8]  # [H, W, 3] RGB, from `heatmap.overlay`; its `thumbnail` too
     defect_share: float | None = None  # of the image, 0..1, covered by the annotated defect that the overlay outlines
+    verdict: str = ""  # "good" or "defective", where it is shown with the image
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class PredictionReport:
     high: float  # drawn hottest
     scores: NDArray[np.float64]  # [N], of all images that were inspected
     milliseconds: NDArray[np.float64]  # [N], what each took
+    defective: int  # how many of them are called that
     rows: Sequence[Mapping[str, Any]]  # those that are listed, in this order: `MOST_ROWS` at most
     pictures: Sequence[Picture]  # the most anomalous first: `MOST_PICTURES` at most
     failures: Sequence[Mapping[str, Any]]  # rows of images that could not be read: `MOST_FAILURES` at most
@@ -53,7 +54,6 @@ def write_prediction_report(path: Path, report: PredictionReport) -> None:
         "prediction.html.j2",
         report=report,
         total=report.scores.size,
-        defective=int((report.scores > report.threshold).sum()),
         milliseconds=float(np.median(report.milliseconds)) if report.milliseconds.size else None,
         histogram=drawn,
         legend=Legend(report.low, report.high, report.threshold),

@@ -30,6 +30,7 @@ class ConditionScores:
     defective: NDArray[np.bool_]  # [N], the truth, from the folder
     scores: NDArray[np.float64]  # [N], image scores, unrounded
     images: NDArray[np.int64]  # [N], rising: which images of the set these are
+    flagged: NDArray[np.bool_] | None = None  # [N], verdicts by look; None: the frozen threshold's
 
     def split(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores of good and of defective images."""

@@ -39,8 +39,12 @@ def report(count: int, failures: list[dict[str, str]], failed: int | None = None
         high=1.0,
         scores=np.arange(count) / count if count else np.zeros(0),
         milliseconds=np.full(count, 21.5),
+        defective=sum(index / count > 0.5 for index in highest),
         rows=[row(f"{index:03d}.png", index / count) for index in highest][:MOST_ROWS],
-        pictures=[Picture(f"{index:03d}.png", "", index / count, image, image) for index in highest][:MOST_PICTURES],
+        pictures=[
+            Picture(f"{i:03d}.png", "", i / count, image, image, verdict="defective" if i / count > 0.5 else "good")
+            for i in highest
+        ][:MOST_PICTURES],
         failures=failures,
         failed=len(failures) if failed is None else failed,
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shiftproof.artefact import MANIFEST, load_manifest, sha256_file
 from shiftproof.data import in_order, is_listing
-from shiftproof.detector import BATCH, Inspection, backend_for, load
+from shiftproof.detector import BATCH, THRESHOLDS, Inspection, backend_for, load
 from shiftproof.errors import BackendError, DataError, ImageError
 from shiftproof.evaluation.inputs import Missing, find_inputs, naming
 from shiftproof.evaluation.outputs import clear_outputs
@@ -34,6 +34,7 @@ class Scoring:
     model: Path
     backend: str  # by name
     matching: bool | None
+    threshold: str
     threads: int  # of the processor
     common: Path | None  # folder above all images, below which heatmaps are named; None draws none
 
@@ -46,6 +47,7 @@ def predict_with_ray(
     cluster: Cluster | None = None,
     backend: str = AUTO,
     matching: bool | None = None,
+    threshold: str = "frozen",
     heatmaps: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Totals:
@@ -63,6 +65,7 @@ def predict_with_ray(
         cluster: where to run; this machine by default.
         backend: as :func:`shiftproof.load` takes it; chosen once, for all workers.
         matching: likewise.
+        threshold: likewise.
         heatmaps: draw them, and masks, as well.
         on_progress: is told (images done, images in all).
 
@@ -71,11 +74,12 @@ def predict_with_ray(
             again and again. Interrupted: Ctrl-C or SIGTERM; finished shards stay.
     """
     folder = Path(out).absolute()  # workers are elsewhere
-    scoring = _scoring(Path(model).absolute(), backend, matching)
+    scoring = _scoring(Path(model).absolute(), backend, matching, threshold)
     with alone(folder):
         clear_outputs(folder, ["report.html", "predictions.csv"])
         folders: set[Path] = set()
-        settings = f"{sha256_file(scoring.model / MANIFEST)} {scoring.backend} {scoring.matching} {heatmaps}"
+        how = f"{scoring.backend} {scoring.matching} {scoring.threshold} {heatmaps}"
+        settings = f"{sha256_file(scoring.model / MANIFEST)} {how}"
         shards = cut(_absolute(inputs, folder, folders), folder, settings)
         shards.tidy()
         common = Path(os.path.commonpath(folders)) if heatmaps else None
@@ -89,9 +93,12 @@ def predict_with_ray(
         return totals(shards, FAILURES)
 
 
-def _scoring(model: Path, backend: str, matching: bool | None) -> Scoring:
+def _scoring(model: Path, backend: str, matching: bool | None, threshold: str) -> Scoring:
     """What is known before Ray is there; refuses what no worker could do."""
-    return Scoring(model, backend_for(model, load_manifest(model), backend, matching), matching, 1, None)
+    chosen = backend_for(model, load_manifest(model), backend, matching)
+    if threshold != THRESHOLDS[0]:
+        load(model, chosen, matching=matching, threshold=threshold)
+    return Scoring(model, chosen, matching, threshold, 1, None)
 
 
 def _absolute(inputs: Sequence[str | Path], out: Path, folders: set[Path]) -> Iterator[list[Path]]:
@@ -165,7 +172,9 @@ class Scorer:
             raise WorkerError(f"workers die again and again while they load {how.model}; {MEMORY}")
         self._shards = shards
         self._how = how
-        self._detector = load(how.model, how.backend, matching=how.matching, threads=how.threads)
+        self._detector = load(
+            how.model, how.backend, matching=how.matching, threads=how.threads, threshold=how.threshold
+        )
         self._name_of = naming([how.common]) if how.common else None
         shards.end("model")
 
