@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from numpy.typing import NDArray
 from shiftproof.calibration.conformal import Calibration
 from shiftproof.data import read_image, resize_image
 from shiftproof.drift import STATISTICS, Reference, measure
-from shiftproof.drift.reference import MATCHED
 from shiftproof.errors import DataError, ModelError, unknown
 from shiftproof.shifts import PAPER_SHIFTS, SEVERITIES, SHIFTS, ShiftNotApplicable, apply_shift, image_seed
 
@@ -42,7 +42,6 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 """The shifts that held-out images are brought under."""
 VERSIONS = 2  # of each held-out image in each family, each of a severity of its own
 MOST_IMAGES = 128  # held-out images that are shifted; more of them would certify more, and take longer
-LOOKS = np.array([statistic.group in MATCHED for statistic in STATISTICS])  # what lamp, lens and sensor do to an image
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 
@@ -124,7 +123,7 @@ class ConditionalCalibration:
         """
         if not self.unusual(statistics):
             return self.frozen
-        nearest = np.square(self._look(self.looks) - self._look(statistics)).sum(axis=-1).argmin(axis=1)
+        nearest = np.square(self._whitened - self.reference.whitened(statistics)).sum(axis=-1).argmin(axis=1)
         return Calibration.from_scores(
             self.scores[np.arange(len(nearest)), nearest],
             target=self.frozen.target,
@@ -133,9 +132,10 @@ class ConditionalCalibration:
             map_high=self.frozen.map_high,
         )
 
-    def _look(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Statistics [..., 18] as coordinates in which looks are near or far: in spreads, compressed as logarithms are."""
-        return np.asarray(np.arcsinh(self.reference.in_spreads(statistics)[..., LOOKS]))
+    @cached_property
+    def _whitened(self) -> NDArray[np.float64]:
+        """The looks as coordinates in which they are near or far, [M, V, 18]."""
+        return self.reference.whitened(self.looks)
 
     def to_bytes(self) -> bytes:
         """As a safetensors file; the frozen calibration is in the manifest."""

@@ -139,13 +139,16 @@ def test_each_held_out_image_stands_in_its_nearest_look() -> None:
     assert brighter.bound == known.frozen.bound
 
 
-def test_what_a_part_looks_like_itself_does_not_choose_the_look() -> None:
-    """Where parts lie and how they are turned is not what lamp, lens or sensor do."""
-    light = np.tile([0.0, 20.0], (60, 1))
-    known = made_up(np.tile([1.0, 3.0], (60, 1)), light)
-    turned = replace(known, looks=known.looks + (np.arange(2) * 1e3)[None, :, None] * np.eye(18)[TURN])
-    assert turned.at(look(20.0, direction_2_cos=0.0)).threshold == 3.0
-    assert turned.at(look(0.0, direction_2_cos=1e3)).threshold == 1.0  # unusual, but of usual light
+def test_what_differs_among_good_parts_hardly_chooses_the_look() -> None:
+    """Parts that lie in every direction: that an image lies in another one than a version is no reason to pass it over."""
+    known = made_up(np.tile([1.0, 3.0], (60, 1)), np.tile([0.0, 20.0], (60, 1)))
+    trained, turned = known.trained.copy(), known.looks.copy()
+    trained[:, TURN] *= 50
+    turned[:, 0, TURN], turned[:, 1, TURN] = 100.0, 0.0
+    assert replace(known, trained=trained, looks=turned).at(look(20.0, direction_2_cos=100.0)).threshold == 3.0
+    assert (
+        replace(known, looks=turned).at(look(20.0, direction_2_cos=100.0)).threshold == 1.0
+    )  # parts that lie straight
 
 
 def test_few_held_out_images_still_tell_the_unusual_from_the_usual() -> None:
