@@ -15,7 +15,6 @@ from PIL import Image
 from shiftproof.artefact import load_manifest
 from shiftproof.calibration import Calibration
 from shiftproof.data import in_order, read_image, resize_image
-from shiftproof.drift.statistics import measure
 from shiftproof.errors import BackendError, ImageError, ModelError, unknown
 from shiftproof.runtime import AUTO, TORCH, Engine, choose_backend, open_graph
 
@@ -196,7 +195,7 @@ class Detector:
         milliseconds: float,
     ) -> Inspection:
         size = (shape[0], shape[1])
-        calibration = self.calibration if self.conditional is None else self.conditional.at(measure(pixels))
+        calibration = self.calibration if self.conditional is None else self.conditional.for_image(pixels)
         return Inspection(
             score=score,
             p_value=calibration.p_value(score),

@@ -132,6 +132,10 @@ class ConditionalCalibration:
             map_high=self.frozen.map_high,
         )
 
+    def for_image(self, pixels: NDArray[np.uint8]) -> Calibration:
+        """The same of an image uint8 [h, w, 3] of the model's size."""
+        return self.at(measure(pixels))
+
     @cached_property
     def _whitened(self) -> NDArray[np.float64]:
         """The looks as coordinates in which they are near or far, [M, V, 18]."""
