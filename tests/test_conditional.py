@@ -40,6 +40,11 @@ def test_training_is_the_same_and_the_folder_holds_the_looks(conditional, model)
     assert "conditional.safetensors" in manifest["files"]
 
 
+def test_info_says_what_the_thresholds_by_look_rest_on(conditional, model, shiftproof):
+    assert "by look     production: 3 held-out images in 25 versions each" in shiftproof("info", conditional).out
+    assert "by look     the frozen threshold for every image" in shiftproof("info", model).out
+
+
 def test_the_same_seed_gives_the_same_looks(conditional, product, tmp_path):
     assert run(["train", str(product), str(tmp_path / "again"), *QUICK, "--conditional", "production"]) == 0
     name = "conditional.safetensors"
@@ -96,6 +101,19 @@ def test_predictions_name_the_threshold_that_judged_each_image(conditional, prod
     assert said.out.startswith(f"{len(rows)} images: {defective} defective, {len(rows) - defective} good")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count('class="badge defective"') >= defective  # with each picture, and in the table
+
+
+def test_a_watched_folder_is_judged_by_look_as_well(conditional, product, shiftproof, tmp_path):
+    assert run(["corrupt", str(product), str(tmp_path / "noisy"), "--shift", "gaussian_noise", "--severity", "5"]) == 0
+    folder, out = tmp_path / "noisy" / "test" / "good", tmp_path / "lines.csv"
+    watched = ("watch", conditional, folder, "--out", out, "--once", "--settle", "0", "--threshold", "conditional")
+    assert shiftproof(*watched).code == 0
+    images = sorted(folder.glob("*.png"))
+    expected = {str(path): load(conditional, threshold="conditional").inspect(path).threshold for path in images}
+    found = {row["path"]: float(row["threshold"]) for row in read_csv(out) if row["path"]}
+    assert {Path(path).name: value for path, value in found.items()} == pytest.approx(
+        {Path(path).name: value for path, value in expected.items()}
+    )
 
 
 def test_masks_are_empty_if_and_only_if_the_image_is_called_good(conditional, product):

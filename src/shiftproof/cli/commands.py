@@ -345,6 +345,9 @@ def _show_model(path: Path, manifest: Mapping[str, Any]) -> None:
         "training": f"{record['steps']} steps in {duration(record['seconds'])} on {record['device']}, "
         f"precision {record['precision']}, seed {manifest['seed']}",
         "threshold": f"{calibration.threshold:.6g}; {calibration.sentence()}",
+        "by look": "{protocol}: {images} held-out images in {versions} versions each".format(**looks)
+        if (looks := manifest.get("conditional"))
+        else "the frozen threshold for every image; train --conditional makes others",
         "size": ", ".join(f"{name} {entry['bytes'] / 1e6:.1f} MB" for name, entry in manifest["files"].items()),
         "graphs": ", ".join(
             f"{name} (score within {export['parity']['score']:.1e} of the model's)"
