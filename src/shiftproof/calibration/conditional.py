@@ -107,9 +107,8 @@ class ConditionalCalibration:
         return cls(trained, np.array(looks), np.array(scores, dtype=np.float64), frozen)
 
     def unusual(self, statistics: NDArray[np.float64]) -> bool:
-        """Whether an image of these statistics, float64 [18], looks further off than good images but for the target rate do."""
-        p_value = self.reference.p_value(self.reference.distance(statistics))
-        return p_value <= max(self.frozen.target, 1 / (len(self.looks) + 1))
+        """Whether an image of these statistics, float64 [18], looks less like the training images than every held-out one."""
+        return self.reference.distance(statistics) > self.reference.distances[-1]
 
     def at(self, statistics: NDArray[np.float64]) -> Calibration:
         """What an image is judged by.
@@ -123,7 +122,7 @@ class ConditionalCalibration:
         """
         if not self.unusual(statistics):
             return self.frozen
-        nearest = np.square(self._whitened - self.reference.whitened(statistics)).sum(axis=-1).argmin(axis=1)
+        nearest = np.square(self._positions - self.reference.in_spreads(statistics)).sum(axis=-1).argmin(axis=1)
         return Calibration.from_scores(
             self.scores[np.arange(len(nearest)), nearest],
             target=self.frozen.target,
@@ -137,9 +136,9 @@ class ConditionalCalibration:
         return self.at(measure(pixels))
 
     @cached_property
-    def _whitened(self) -> NDArray[np.float64]:
-        """The looks as coordinates in which they are near or far, [M, V, 18]."""
-        return self.reference.whitened(self.looks)
+    def _positions(self) -> NDArray[np.float64]:
+        """Where the looks lie, in spreads of the good images, [M, V, 18]."""
+        return self.reference.in_spreads(self.looks)
 
     def to_bytes(self) -> bytes:
         """As a safetensors file; the frozen calibration is in the manifest."""

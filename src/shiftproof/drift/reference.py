@@ -89,13 +89,6 @@ class Reference:
         """How far statistics [..., 18] lie from good images', signed, in spreads."""
         return np.asarray((statistics - self.centre) / self.spread)
 
-    def whitened(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Coordinates [..., 18] of statistics [..., 18] in which good images lie within about 1 of 0 and do not go together.
-
-        Their root mean square is :meth:`distance`.
-        """
-        return np.asarray(self.in_spreads(statistics) @ np.linalg.cholesky(self._precision))
-
     def distance(self, statistics: NDArray[np.float64]) -> float:
         """The shift measure of one image: a regularised Mahalanobis distance over the root of the number of statistics.
 

@@ -102,12 +102,3 @@ def test_what_matching_puts_right_follows_from_the_model():
     assert "light" in matched_groups(manifest) and "orientation" not in matched_groups(manifest)
     assert matched_groups(manifest, matching=False) == ()
     assert matched_groups({"config": {"method": {"matching": "features"}}}) == ()
-
-
-def test_the_length_of_whitened_statistics_is_the_distance():
-    correlated = numbers(0, 300)
-    correlated[:, 1] = correlated[:, 0] + correlated[:, 1] / 10
-    reference = Reference(correlated, numbers(1, 20))
-    values = numbers(2, 5)
-    lengths = np.sqrt(np.square(reference.whitened(values)).mean(axis=1))
-    np.testing.assert_allclose(lengths, [reference.distance(each) for each in values], rtol=1e-9)
