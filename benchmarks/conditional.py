@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.calibration import split_held_out
-from shiftproof.calibration.conditional import FAMILIES, VERSIONS, ConditionalCalibration
+from shiftproof.calibration.conditional import FAMILIES, ConditionalCalibration
 from shiftproof.data import good_images, labelled_images, read_image, resize_image
 from shiftproof.detector import load
 from shiftproof.drift import STATISTICS, load_reference, measure
-from shiftproof.shifts import parse_conditions
+from shiftproof.shifts import SEVERITIES, parse_conditions
 
 LIGHT = [statistic.name for statistic in STATISTICS].index("light")
 PRODUCTION = FAMILIES["production"]
@@ -32,10 +32,8 @@ PRODUCTION = FAMILIES["production"]
 
 def only(conditional: ConditionalCalibration, families: set[str]) -> ConditionalCalibration:
     """The same with the versions of some of the production families alone."""
-    kept = [
-        0,
-        *(1 + VERSIONS * i + k for i, name in enumerate(PRODUCTION) if name in families for k in range(VERSIONS)),
-    ]
+    each = len(SEVERITIES)
+    kept = [0, *(1 + each * i + k for i, name in enumerate(PRODUCTION) if name in families for k in range(each))]
     return replace(conditional, looks=conditional.looks[:, kept], scores=conditional.scores[:, kept])
 
 

@@ -34,14 +34,14 @@ def test_training_is_the_same_and_the_folder_holds_the_looks(conditional, model)
     manifest, plain = (read_json(folder / "model.json") for folder in (conditional, model))
     assert manifest["calibration"] == plain["calibration"]
     about = manifest["conditional"]
-    assert (about["protocol"], about["images"], about["versions"]) == ("production", 3, 25)
+    assert (about["protocol"], about["images"], about["versions"]) == ("production", 3, 61)
     assert "gaussian_noise" in about["families"]
     assert "conditional" not in plain
     assert "conditional.safetensors" in manifest["files"]
 
 
 def test_info_says_what_the_thresholds_by_look_rest_on(conditional, model, shiftproof):
-    assert "by look     production: 3 held-out images in 25 versions each" in shiftproof("info", conditional).out
+    assert "by look     production: 3 held-out images in 61 versions each" in shiftproof("info", conditional).out
     assert "by look     the frozen threshold for every image" in shiftproof("info", model).out
 
 

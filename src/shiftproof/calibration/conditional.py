@@ -40,7 +40,6 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "production": PRODUCTION,
 }
 """The shifts that held-out images are brought under."""
-VERSIONS = 2  # of each held-out image in each family, each of a severity of its own
 MOST_IMAGES = 128  # held-out images that are shifted; more of them would certify more, and take longer
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
@@ -77,7 +76,7 @@ class ConditionalCalibration:
         seed: int,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> ConditionalCalibration:
-        """Shift held-out images at their own size, measure them and score them.
+        """Shift held-out images at their own size, at every severity, measure them and score them.
 
         Args:
             images: files of held-out good images; :data:`MOST_IMAGES` of them at most are read.
@@ -86,7 +85,7 @@ class ConditionalCalibration:
             frozen: what images that look as usual are judged by.
             trained: statistics of training images, [N, 18].
             families: names of shifts.
-            seed: of severities and of what is random in the shifts.
+            seed: of what is random in the shifts, and of which images are taken of very many.
             on_progress: is told (images done, images in all).
 
         Raises:
@@ -99,8 +98,7 @@ class ConditionalCalibration:
             image = read_image(path)
             versions = [resize_image(image, size)]
             for family in families:
-                for severity in random.integers(SEVERITIES[0], SEVERITIES[-1] + 1, VERSIONS):
-                    versions.append(_shifted(image, family, int(severity), size, seed, f"{path.name}/{len(versions)}"))
+                versions += [_shifted(image, family, severity, size, seed, path.name) for severity in SEVERITIES]
             looks.append([measure(version) for version in versions])
             scores.append(score(np.stack(versions)))
             on_progress(done, len(chosen))

@@ -16,7 +16,6 @@ from shiftproof.calibration.conditional import (
     CONDITIONAL_FILE,
     FAMILIES,
     MOST_IMAGES,
-    VERSIONS,
     ConditionalCalibration,
     families_of,
     load_conditional,
@@ -24,7 +23,7 @@ from shiftproof.calibration.conditional import (
 from shiftproof.data import write_image
 from shiftproof.drift import STATISTICS, measure
 from shiftproof.errors import DataError, ModelError, UsageError
-from shiftproof.shifts import PAPER_SHIFTS, apply_shift
+from shiftproof.shifts import PAPER_SHIFTS, SEVERITIES, apply_shift
 
 NAMES = [statistic.name for statistic in STATISTICS]
 LIGHT, TURN = NAMES.index("light"), NAMES.index("direction_2_cos")
@@ -83,7 +82,7 @@ def test_blind_looks_have_nothing_of_what_the_papers_test_by() -> None:
         families_of("blnd")
 
 
-def test_every_image_is_kept_as_it_is_and_in_two_versions_of_each_family(paths: list[Path]) -> None:
+def test_every_image_is_kept_as_it_is_and_at_every_severity_of_each_family(paths: list[Path]) -> None:
     from shiftproof.data import read_image, resize_image
 
     done: list[tuple[int, int]] = []
@@ -93,13 +92,12 @@ def test_every_image_is_kept_as_it_is_and_in_two_versions_of_each_family(paths: 
         seed=0,
         on_progress=lambda *each: done.append(each),
     )
-    assert known.scores.shape == (6, 1 + 2 * VERSIONS)
-    assert known.looks.shape == (6, 1 + 2 * VERSIONS, 18)
+    assert known.scores.shape == (6, 11)
+    assert known.looks.shape == (6, 11, 18)
     plain = np.stack([resize_image(read_image(path), (32, 32)) for path in paths])
     np.testing.assert_array_equal(known.scores[:, 0], mean_light(plain))
     np.testing.assert_array_equal(known.looks[:, 0], [measure(each) for each in plain])
-    assert (known.scores[:, 1:3] < known.scores[:, :1] - 1).all()  # a gamma above 1 darkens
-    assert len(np.unique(known.scores[:, 1:3])) > 6  # of severities that differ
+    assert (np.diff(known.scores[:, :6], axis=1) < -1).all()  # a gamma darkens, the higher the more
     assert done == [(n, 6) for n in range(1, 7)]
 
 
@@ -112,12 +110,12 @@ def test_the_seed_decides_the_versions(paths: list[Path]) -> None:
 
 def test_a_shift_that_cannot_be_had_leaves_the_image_as_it_is(paths: list[Path]) -> None:
     known = shifted(paths, ("colour_temperature",))
-    np.testing.assert_array_equal(known.scores[:, 1:], np.repeat(known.scores[:, :1], VERSIONS, axis=1))
+    np.testing.assert_array_equal(known.scores[:, 1:], np.repeat(known.scores[:, :1], len(SEVERITIES), axis=1))
 
 
 def test_no_more_images_are_shifted_than_needed(paths: list[Path]) -> None:
     many = [*paths] * 30
-    assert shifted(many, ("jpeg",)).scores.shape == (MOST_IMAGES, 1 + VERSIONS)
+    assert shifted(many, ("jpeg",)).scores.shape == (MOST_IMAGES, 1 + len(SEVERITIES))
 
 
 def test_an_image_that_looks_as_usual_is_left_to_the_frozen_threshold() -> None:
