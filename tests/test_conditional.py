@@ -51,6 +51,12 @@ def test_the_same_seed_gives_the_same_looks(conditional, product, tmp_path):
     assert (tmp_path / "again" / name).read_bytes() == (conditional / name).read_bytes()
 
 
+def test_the_table_of_an_evaluation_has_both_thresholds(conditional, product, shiftproof, tmp_path):
+    said = shiftproof("evaluate", conditional, product, "--out", tmp_path / "both", "--threshold", "conditional")
+    assert "by look: false alarms" in said.out
+    assert "by look" not in shiftproof("evaluate", conditional, product, "--out", tmp_path / "frozen").out
+
+
 def test_an_evaluation_says_both_thresholds(evaluated, conditional):
     metrics = read_json(evaluated / "metrics.json")
     frozen = load(conditional).calibration.threshold

@@ -313,7 +313,11 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> int:
 
 def show_metrics(metrics: Mapping[str, Any]) -> None:
     """The table of conditions: what ``metrics.json`` holds, to three decimals."""
-    head = ("condition", "image AUROC", "AP", "pixel AUROC", "AUPRO 0.3", "AUPRO 0.05", "false alarms", "detected")
+    by_look = any("conditional" in m for m in metrics.values())
+    head = (
+        *("condition", "image AUROC", "AP", "pixel AUROC", "AUPRO 0.3", "AUPRO 0.05", "false alarms", "detected"),
+        *(("by look: false alarms", "detected") if by_look else ()),
+    )
     rows = [
         (
             name,
@@ -324,6 +328,7 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
             number(m["pixel"]["aupro_05"]),
             percent(m["threshold"]["false_alarm_rate"]),
             percent(m["threshold"]["detection_rate"]),
+            *(percent(m["conditional"][rate]) for rate in ("false_alarm_rate", "detection_rate") if by_look),
         )
         for name, m in metrics.items()
     ]
