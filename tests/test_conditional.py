@@ -106,6 +106,7 @@ def test_predictions_name_the_threshold_that_judged_each_image(conditional, prod
     defective = sum(row["verdict"] == "defective" for row in rows)
     assert said.out.startswith(f"{len(rows)} images: {defective} defective, {len(rows) - defective} good")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "images that do not look as usual are judged by a threshold for their look" in page
     assert page.count('class="badge defective"') >= defective  # with each picture, and in the table
 
 

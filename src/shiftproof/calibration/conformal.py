@@ -12,6 +12,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -152,17 +153,13 @@ class Calibration:
                 f"held-out good score {ordered[~np.isfinite(ordered)][0]}; expected finite scores: train again"
             )
         n = ordered.size
-        # The bound grows with the number of scores above the threshold. That number is chosen from n alone, never from
-        # the scores, or the confidence would not hold.
-        certified = bisect_right(range(n), target, key=lambda above: false_alarm_bound(n, above, confidence))
-        exceeding = max(certified - 1, 0)
+        exceeding, bound = _placement(n, target, confidence)
         threshold = float(ordered[n - 1 - exceeding])
         if map_high is None:
             half = threshold - map_low
             map_high = map_low + (2 * half if half > 0 else 1.0)  # equal maps everywhere still need a scale
         if not (math.isfinite(map_low) and math.isfinite(map_high) and map_low < map_high):
             raise DataError(f"colour scale from {map_low} to {map_high}; expected finite values, the first one smaller")
-        bound = false_alarm_bound(n, exceeding, confidence)
         return cls(tuple(ordered.tolist()), target, confidence, threshold, bound, float(map_low), float(map_high))
 
     @overload
@@ -217,6 +214,17 @@ class Calibration:
             return cls(scores=tuple(float(score) for score in content["scores"]), **numbers)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"the model's calibration cannot be read ({error!r}): train the model again") from error
+
+
+@lru_cache(maxsize=64)  # a threshold by look is placed for every image, among as many scores each time
+def _placement(n: int, target: float, confidence: float) -> tuple[int, float]:
+    """How many of n scores lie above the threshold, and its bound.
+
+    The bound grows with that number, which is chosen from n alone, never from the scores, or the confidence would not hold.
+    """
+    certified = bisect_right(range(n), target, key=lambda above: false_alarm_bound(n, above, confidence))
+    exceeding = max(certified - 1, 0)
+    return exceeding, false_alarm_bound(n, exceeding, confidence)
 
 
 def _check_fraction(name: str, value: float) -> None:

@@ -28,6 +28,7 @@ from shiftproof.report.prediction import (
     write_prediction_report,
 )
 
+BY_LOOK = "; images that do not look as usual are judged by a threshold for their look"
 COLUMNS = ("path", "status", "score", "p_value", "verdict", "threshold", "milliseconds", "error")
 
 
@@ -119,7 +120,7 @@ def predict(
     count = len(missing) + len(paths)
     report = PredictionReport(
         title=title or f"{count} images, inspected by {detector.manifest['method']}",
-        calibration_sentence=calibration.sentence(),
+        calibration_sentence=calibration.sentence() + ("" if detector.conditional is None else BY_LOOK),
         threshold=calibration.threshold,
         low=calibration.map_low,
         high=calibration.map_high,
