@@ -37,7 +37,7 @@ LEVELS = 513  # points at which a channel's quantile function is kept
 class ToneMatching(nn.Module):
     """Bring each channel's dark and bright level back into the range in which the training images have them.
 
-    Nearly all images like the training images lie within and pass unchanged.
+    Most images like the training images pass unchanged; one of the outer tenths is moved as far as it lies outside.
     """
 
     ranges: Tensor
