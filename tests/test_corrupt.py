@@ -53,12 +53,22 @@ def test_an_unreadable_image_is_left_out_and_named(shiftproof, tmp_path):
     [
         (("--shift", "brightnes"), "did you mean brightness?"),
         (("--shift", "brightness", "--severity", 6), "severity 6"),
+        (("--shift", "brightness", "--severity", 2.5), "--severity: '2.5' is not a whole number"),
     ],
 )
 def test_wrong_use_is_refused_before_any_work(shiftproof, product, tmp_path, options, message):
     said = shiftproof("corrupt", product, tmp_path / "out", *options)
     assert said.code == 2
     assert message in said.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_no_image_could_be_shifted_nothing_is_left(shiftproof, own_product, tmp_path):
+    for path in (own_product / "test").rglob("*.png"):
+        path.write_bytes(b"")
+    said = shiftproof("corrupt", own_product, tmp_path / "out", "--shift", "brightness")
+    assert said.code == 2
+    assert "could be shifted" in said.error
     assert not (tmp_path / "out").exists()
 
 

@@ -208,7 +208,8 @@ def test_wrong_use_is_refused_in_a_line_before_any_work(shiftproof, product, tmp
         (("gnl",), "empty", "expected textures, such as DTD's pictures; without a folder they are made"),
         (("gnl",), "text", "expected textures, such as DTD's pictures; without a folder they are made"),
         (("gnl",), "damaged", "a texture cannot be used: "),
-        (("rd",), "pictures", "rd makes no synthetic anomalies here: leave --textures out, or train gnl or fusion"),
+        (("rd",), "pictures", "rd makes no synthetic anomalies here: leave --textures out, or train gnl"),
+        (("fusion",), "pictures", "leave --textures out, or train with --segmentation"),
         (("gnl", "--no-segmentation"), "pictures", "gnl makes no synthetic anomalies here: leave --textures out"),
     ],
 )

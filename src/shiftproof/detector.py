@@ -253,8 +253,8 @@ def load(
         if threshold == "conditional":
             if leave_out:
                 raise ModelError(
-                    f"{folder} holds a conditional threshold for images that are matched, and matching is left out: leave "
-                    "out only one of both, or train it with --matching none --conditional blind"
+                    f"{folder} holds a conditional threshold for images that are matched, and matching is left out: "
+                    "take the frozen threshold, or train with --matching none --conditional blind"
                 )
             from shiftproof.calibration.conditional import load_conditional
 

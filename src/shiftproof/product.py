@@ -119,9 +119,8 @@ def train(
     textures_fingerprint = None
     if textures is not None:
         if not isinstance(network, Gnl) or network.head is None:
-            raise UsageError(
-                f"{method} makes no synthetic anomalies here: leave --textures out, or train gnl or fusion"
-            )
+            mend = "train with --segmentation" if isinstance(network, Gnl) else "train gnl"
+            raise UsageError(f"{method} makes no synthetic anomalies here: leave --textures out, or {mend}")
         network.textures = load_textures(textures, config.image_size, seed=config.seed)
         textures_fingerprint = network.textures.fingerprint
     teacher_facts = teacher_manifest(teacher, source)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from shiftproof.cli.console import ERR, Bar, say, table, warn
 from shiftproof.cli.engine import choose_cluster
+from shiftproof.cli.options import Whole
 
 INCOMPLETE = 3  # exit code: finished, but some cells failed or some images could not be used
 Several = Parameter(consume_multiple=True)
@@ -19,16 +20,16 @@ def benchmark(
     out: Path,
     methods: Annotated[tuple[str, ...], Several] = (),
     categories: Annotated[tuple[str, ...], Several] = (),
-    seeds: Annotated[tuple[int, ...], Several] = (0,),
+    seeds: Annotated[tuple[Whole, ...], Several] = (0,),
     shifts: str | None = None,
     protocol: str = "blind",
-    oracle_every: int | None = None,
+    oracle_every: Whole | None = None,
     recipe: str | None = None,
     backbone: str | None = None,
     weights: Path | None = None,
     image_size: str | None = None,
-    steps: int | None = None,
-    epochs: int | None = None,
+    steps: Whole | None = None,
+    epochs: Whole | None = None,
     textures: Path | None = None,
     set: Annotated[tuple[str, ...], Several] = (),
     layout: str = "auto",
@@ -37,8 +38,8 @@ def benchmark(
     drop_models: bool = False,
     engine: str = "local",
     address: str | None = None,
-    workers: int | None = None,
-    cpus: int | None = None,
+    workers: Whole | None = None,
+    cpus: Whole | None = None,
     gpus: float | None = None,
 ) -> int:
     """Train and evaluate methods on categories with several seeds; a finished cell is never run again.

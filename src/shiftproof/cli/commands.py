@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from shiftproof.cli.console import Bar, say, table, warn
 from shiftproof.cli.deploy import bench, export
+from shiftproof.cli.options import Whole
 from shiftproof.cli.predict import FAILED_INPUTS, Matching, failed, predict
 from shiftproof.errors import UsageError
 from shiftproof.report.page import duration, number, percent
@@ -24,20 +25,20 @@ def train(
     backbone: str | None = None,
     weights: Path | None = None,
     image_size: str = "256",
-    epochs: int | None = None,
-    steps: int | None = None,
-    seed: int = 0,
+    epochs: Whole | None = None,
+    steps: Whole | None = None,
+    seed: Whole = 0,
     calibration: Path | None = None,
     false_alarm_rate: float = 0.05,
     layout: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
-    batch_size: int | None = None,
+    batch_size: Whole | None = None,
     learning_rate: float | None = None,
     optimiser: str | None = None,
     schedule: str | None = None,
     precision: str | None = None,
-    devices: int | None = None,
+    devices: Whole | None = None,
     student: str | None = None,
     distillation: str | None = None,
     ssot: str | None = None,
@@ -188,7 +189,7 @@ def evaluate(
     out: Path,
     shifts: str = "clean",
     layout: str = "auto",
-    seed: int = 0,
+    seed: Whole = 0,
     matching: Matching = None,
     backend: str = "auto",
     threshold: str = "frozen",
@@ -239,7 +240,7 @@ def evaluate(
     return failed(found.failures, len(found.failures))
 
 
-def corrupt(data: Path, out: Path, /, *, shift: str, severity: int = 3, seed: int = 0, layout: str = "auto") -> int:
+def corrupt(data: Path, out: Path, /, *, shift: str, severity: Whole = 3, seed: Whole = 0, layout: str = "auto") -> int:
     """Write a shifted copy of a data set: same layout and names, masks moved along, train/ linked.
 
     Parameters
@@ -290,7 +291,7 @@ def info(subject: str, /, *, method: str | None = None) -> int:
     return 0
 
 
-def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> int:
+def demo(*, out: Path = Path("runs/demo"), seed: Whole = 0) -> int:
     """Train, evaluate and predict on solar cells that a package carries; ends with the measured table.
 
     Parameters

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from shiftproof.artefact import write_json_atomic
 from shiftproof.cli.console import Bar, say, table, warn
+from shiftproof.cli.options import Whole
 from shiftproof.errors import BackendError
 
 
@@ -87,7 +88,7 @@ def bench(
     /,
     *,
     backends: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
-    threads: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (),
+    threads: Annotated[tuple[Whole, ...], Parameter(consume_multiple=True)] = (),
     data: Path | None = None,
     seconds: float = 3.0,
     json: Path | None = None,

@@ -9,6 +9,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from shiftproof.cli.console import Bar, say, table, warn
+from shiftproof.cli.options import Whole
 from shiftproof.cli.predict import Matching, failed
 
 FEW_GOOD = 30  # good images below which a drift is found late
@@ -26,7 +27,7 @@ def drift(
     verdicts: Annotated[bool, Parameter(negative="--no-verdicts")] = True,
     matching: Matching = None,
     backend: str = "auto",
-    seed: int = 0,
+    seed: Whole = 0,
 ) -> int:
     """Say whether a folder's images, in their order, have drifted away from the model's good ones, what changed and what to do.
 

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from shiftproof.cli.console import Bar, say, warn
 from shiftproof.cli.engine import choose_cluster
+from shiftproof.cli.options import Whole
 from shiftproof.errors import BackendError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def predict(
     engine: str = "local",
     heatmaps: bool = False,
     address: str | None = None,
-    workers: int | None = None,
-    cpus: int | None = None,
+    workers: Whole | None = None,
+    cpus: Whole | None = None,
     gpus: float | None = None,
 ) -> int:
     """Inspect images; writes predictions.csv, heatmaps/, masks/ and report.html. With --engine ray: predictions.parquet/.

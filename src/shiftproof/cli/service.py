@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from shiftproof.cli.console import ERR, printable, say
+from shiftproof.cli.options import Whole
 from shiftproof.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,19 +23,19 @@ def serve(
     *models: Path,
     db: str | None = None,
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: Whole = 8000,
     token_file: Path | None = None,
     data: Path = Path("station"),
     public_host: Annotated[tuple[str, ...], Several] = (),
     backend: str = "auto",
-    threads: int | None = None,
-    queue: int = 256,
-    batch: int = 8,
+    threads: Whole | None = None,
+    queue: Whole = 256,
+    batch: Whole = 8,
     wait: float = 2.0,
     retention: float = 20480.0,
     max_file: float = 32.0,
-    max_files: int = 64,
-    max_pixels: int = 50_000_000,
+    max_files: Whole = 64,
+    max_pixels: Whole = 50_000_000,
 ) -> int:
     """Serve models over HTTP: inspect images, remember every inspection, review them in a browser.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.cli.console import say, warn
+from shiftproof.cli.options import Whole
 from shiftproof.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def watch(
     alpha: float = 1e-4,
     backend: str = "auto",
     threshold: str = "frozen",
-    threads: int | None = None,
+    threads: Whole | None = None,
 ) -> int:
     """Inspect images as they arrive in a folder, each exactly once, also across restarts; a line for each in a table.
 

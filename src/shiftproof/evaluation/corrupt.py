@@ -66,6 +66,7 @@ def corrupt(
     rows: list[dict[str, str]] = []
     failures: list[str] = []
     lost = 0
+    made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         for done, (item, (_, image)) in enumerate(
@@ -86,6 +87,10 @@ def corrupt(
                     write_image(out / mask_name, shifted.mask.astype(np.uint8) * 255)
                 rows.append({"image": item.name, "label": item.kind, "mask": mask_name, "split": "test"})
             on_progress(done, len(items))
+        if len(failures) == len(items):
+            if made:
+                out.rmdir()  # nothing went into it
+            raise DataError(f"no image of {data} could be shifted; the first: {failures[0]}")
         for folder in ("train", "validation"):
             if (data / folder).is_dir():
                 (out / folder).symlink_to((data / folder).resolve(), target_is_directory=True)
@@ -93,8 +98,6 @@ def corrupt(
             write_manifest(out / "manifest.csv", rows)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror}): free space, or choose another folder") from error
-    if len(failures) == len(items):
-        raise DataError(f"no image of {data} could be shifted; the first: {failures[0]}")
     return Corruption(len(items) - len(failures), lost, failures)
 
 

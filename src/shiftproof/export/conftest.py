@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ BACKBONE = "tf_efficientnet_lite0.in1k"
 SIZE = (64, 96)  # not square: height and width must not be mixed up
 
 
-def save_random_model(folder: Path, method: str) -> Path:
+def save_random_model(folder: Path, method: str, **options: Any) -> Path:
     torch.manual_seed(0)
     kind = METHODS[method]
-    network = kind(Teacher(describe_teacher(BACKBONE)), kind.Config())
+    network = kind(Teacher(describe_teacher(BACKBONE)), kind.Config(**options))
     pixels = synthetic_images(SIZE, 20, seed=1)
     with torch.no_grad():
         network.learn(pixels, np.random.default_rng(0))

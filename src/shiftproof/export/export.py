@@ -47,7 +47,7 @@ def export_model(
     warn: Callable[[str], None] = lambda line: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Exported]:
-    """Export a model and hold each graph against it; all of them are written, or none.
+    """Export a model and hold each graph against it; those that pass are written, whatever becomes of the others.
 
     Args:
         model: its folder.
@@ -62,7 +62,7 @@ def export_model(
         on_progress: is told (images compared, images in all).
 
     Raises:
-        ExportError: an operation that does not export, or a graph outside the tolerance. BackendError: a package is
+        ExportError: an operation that does not export, or graphs outside the tolerance, which are not written. BackendError: a package is
             missing. ModelError, DataError, UsageError: model, data or options that cannot be used.
     """
     folder = Path(model)
@@ -113,15 +113,20 @@ def export_model(
         found = compare(reference, engines, images, calibration, on_progress)
     tolerances = {name: FLOAT if BACKENDS[name].precision == "float32" else ROUNDED for name in files}
     failed = {name: wrong for name, one in found.items() if (wrong := exceeded(one, tolerances[name]))}
+    refused = {}
     for name, wrong in failed.items():
         line = f"{name}'s graph differs from the model on {images.source}: {', '.join(wrong)}"
         if not np.isfinite(found[name]["map"]):
-            raise ExportError(f"{line}; values that are not finite cannot be exported: train again")
-        if not force:
-            raise ExportError(f"{line}; nothing was written; --force writes it all the same, with this warning")
-        warn(line)
+            refused[name] = f"{line}; values that are not finite cannot be exported: train again"
+        elif not force:
+            sorts = "matching of features sorts them, and rounding changes their order; " if method.feature_matching else ""
+            refused[name] = f"{line}; {sorts}--force writes it all the same, with this warning"
+        else:
+            warn(line)
     exported = []
     for name, contents in files.items():
+        if name in refused:
+            continue
         record = {
             "precision": BACKENDS[name].precision,
             "graph": GRAPH_VERSION,
@@ -136,6 +141,11 @@ def export_model(
         }
         save_export(folder, name, contents, record)
         exported.append(Exported(name, sum(map(len, contents.values())), record))
+    if refused:
+        kept = f"{' and '.join(one.name for one in exported)} written" if exported else "nothing was written"
+        error = ExportError(f"{kept}; {'; '.join(refused.values())}")
+        error.exit_code = 3 if exported else error.exit_code  # finished, but not with all
+        raise error
     return exported
 
 

@@ -27,7 +27,7 @@ from shiftproof.methods import METHODS
 from shiftproof.runtime import backends, choose_backend, processor
 from shiftproof.runtime import graph as graph_module
 
-from .conftest import SIZE
+from .conftest import SIZE, save_random_model
 
 FLOAT_BACKENDS = ("onnx", "openvino")
 
@@ -111,6 +111,20 @@ def test_a_graph_outside_the_tolerance_is_refused_unless_forced(own, monkeypatch
     assert manifest["exports"]["onnx"]["parity"]["warnings"]
     assert choose_backend(own, manifest) == "openvino"  # not the forced one
     assert choose_backend(own, manifest, "onnx") == "onnx"  # unless it is named
+
+
+def test_features_are_matched_in_onnx_and_what_openvino_makes_of_them_takes_nothing_with_it(tmp_path):
+    folder = save_random_model(tmp_path / "model", "rd", matching="both")
+    with pytest.raises(ExportError, match=r"^onnx written; openvino's graph .* matching of features") as raised:
+        export_model(folder)
+    assert raised.value.exit_code == 3
+    assert set(load_manifest(folder)["exports"]) == {"onnx"}
+    reference, detector = load(folder, "torch"), load(folder, "onnx")
+    pixels = synthetic_images(SIZE, 4, seed=7)
+    matched = reference.maps_and_scores(pixels)[1]
+    np.testing.assert_allclose(detector.maps_and_scores(pixels)[1], matched, atol=2e-3)
+    reference.method.feature_matching = nn.ModuleList()
+    assert np.abs(reference.maps_and_scores(pixels)[1] - matched).max() > 0.02  # matching did something
 
 
 def test_values_that_are_not_finite_are_never_written(own, monkeypatch):

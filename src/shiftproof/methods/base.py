@@ -25,6 +25,7 @@ from shiftproof.synthesis.turned import lie_in_every_direction, turned
 Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] a stage, fine to coarse
 BACKGROUNDS = ("median", "learned", "none")
 MATCHINGS = ("none", "pixels", "features", "both")
+MATCHING_WEIGHT = 0.5  # as in ATTA
 TURNED = ("never", "auto", "always")
 SHRUNK = (0.005, 0.15)  # standard deviations of the noise that a shrunk view is rid of, from black to white
 NORMAL = "normal"  # the view that is the image itself; its teacher features never change and are cached
@@ -45,7 +46,7 @@ class MethodConfig:
     smoothing_sigma: float = 4.0  # of the Gaussian over the anomaly map, in pixels of the model's image size
     background: str = "median"  # what each map is measured against: "median" of its own, "learned", or "none"
     matching: str = "pixels"  # of what a shift has moved as a whole: "none", "pixels", "features" (ATTA) or "both"
-    matching_weight: float = 0.5  # of the matched features in their mix with what they were
+    matching_weight: float = MATCHING_WEIGHT  # of the matched features in their mix with what they were
     views: str = "none"  # AugMix views: "none", "blind" (nothing that a test shift does), "production" (all that helps)
     turned: str = "never"  # views turned by any angle: "never", "always", or "auto" (see synthesis/turned.py)
     shrunk: bool = True  # views that matching of pixels, if there is any, has rid of noise which they do not hold
@@ -64,6 +65,11 @@ class MethodConfig:
                 raise unknown(kind, value, known)
         if not 0 <= self.matching_weight <= 1:
             raise UsageError(f"matching weight {self.matching_weight} is out of range: expected 0 (off) to 1 (whole)")
+        if self.matching_weight != MATCHING_WEIGHT and self.matching not in ("features", "both"):
+            raise UsageError(
+                f"matching weight {self.matching_weight} is of matched features, and matching is {self.matching!r}: leave it "
+                "out, or ask for features or both"
+            )
         if not 0 <= self.views_share <= 1:
             raise UsageError(f"views share {self.views_share} is out of range: expected 0 (no views) to 1 (all images)")
 

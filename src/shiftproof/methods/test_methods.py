@@ -395,6 +395,7 @@ def test_what_a_shift_has_moved_is_put_right_before_anything_is_compared(teacher
         ({"background": "mean"}, "unknown background 'mean'"),
         ({"matching_weight": 2.0}, "matching weight 2.0 is out of range: expected 0"),
         ({"matching_weight": -0.1}, "matching weight -0.1 is out of range"),
+        ({"matching_weight": 0.9}, "matching weight 0.9 is of matched features, and matching is 'pixels'"),
         ({"matching_weight": float("nan")}, "matching weight nan is out of range"),
         ({"views": "blnd"}, "unknown views 'blnd'; did you mean blind"),
         ({"views_share": -0.5}, "views share -0.5 is out of range: expected 0 .no views. to 1"),
