@@ -7,7 +7,8 @@ percent; in brackets the share of the good ones that do not look as usual, and s
 Rows: *frozen*; *blind*, by looks that held-out images were given with none of the papers' shifts; *family left out*, with
 all shifts but the one that is tested; *production*, with all of them. ``--levelled`` gives every test image the training
 images' light first, by adding one number to all of its pixels: a set whose kinds differ by their light would flatter a
-threshold that goes by it.
+threshold that goes by it. A second table holds the p-values to their promise: the share of good images whose p-value is at
+most 0.1, and at most 0.3, in percent; of a p-value that is one no more than 10 and 30, but for chance.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from shiftproof.shifts import SEVERITIES, parse_conditions
 
 LIGHT = [statistic.name for statistic in STATISTICS].index("light")
 PRODUCTION = FAMILIES["production"]
+LEVELS = (0.1, 0.3)  # at which p-values are held to their promise
 
 
 def only(conditional: ConditionalCalibration, families: set[str]) -> ConditionalCalibration:
@@ -68,6 +70,7 @@ def main() -> None:
         "production": lambda shift: set(PRODUCTION),
     }
     verdicts: dict[str, list[list[bool]]] = {way: [[] for _ in conditions] for way in ("frozen", *ways)}
+    p_values: dict[str, list[list[float]]] = {way: [[] for _ in conditions] for way in verdicts}
     unusual: list[list[bool]] = [[] for _ in conditions]
     judges = {way: [only(known, families(c.shift)) for c in conditions] for way, families in ways.items()}
     for image in images:
@@ -79,11 +82,12 @@ def main() -> None:
             shifted = resize_image(condition.apply(pixels, None, seed=0, image_name=image.name).image, size)
             value, look = float(score(shifted[None])[0]), measure(shifted)
             unusual[index].append(known.unusual(look))
-            verdicts["frozen"][index].append(detector.calibration.is_defective(value))
-            for way, judge in judges.items():
-                verdicts[way][index].append(judge[index].at(look).is_defective(value))
-    print("| threshold | " + " | ".join(c.name for c in conditions) + " | mean over the shifts |")
-    print("|" + "---|" * (len(conditions) + 2))
+            judged = {"frozen": detector.calibration} | {way: judge[index].at(look) for way, judge in judges.items()}
+            for way, calibration in judged.items():
+                verdicts[way][index].append(calibration.is_defective(value))
+                p_values[way][index].append(calibration.p_value(value))
+    head = " | ".join(c.name for c in conditions) + " | mean over the shifts |\n|" + "---|" * (len(conditions) + 2)
+    print(f"| threshold | {head}")
     strange = np.array(unusual)[:, ~truth].mean(axis=1)
     for way, called in verdicts.items():
         alarms, found = (np.array(called)[:, kind].mean(axis=1) for kind in (~truth, truth))
@@ -92,6 +96,15 @@ def main() -> None:
             for a, d, u in zip(alarms, found, strange, strict=True)
         ]
         print(f"| {way} | " + " | ".join(cells) + f" | {100 * alarms[1:].mean():.0f}, {100 * found[1:].mean():.0f} |")
+    print(f"\n| p-values of good images at most {' and '.join(map(str, LEVELS))} | {head}")
+    for way, values in p_values.items():
+        low = np.array([(np.array(values)[:, ~truth] <= level).mean(axis=1) for level in LEVELS])
+        shares = np.column_stack([low, low[:, 1:].mean(axis=1)])
+        print(
+            f"| {way} | "
+            + " | ".join(", ".join(f"{100 * share:.0f}" for share in column) for column in shares.T)
+            + " |"
+        )
 
 
 if __name__ == "__main__":

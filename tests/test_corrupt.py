@@ -63,6 +63,17 @@ def test_wrong_use_is_refused_before_any_work(shiftproof, product, tmp_path, opt
     assert not (tmp_path / "out").exists()
 
 
+def test_defects_that_leave_the_frame_are_counted(shiftproof, own_product, tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:2, :2] = 255
+    for path in (own_product / "ground_truth").rglob("*.png"):
+        save(path, mask)
+    said = shiftproof("corrupt", own_product, tmp_path / "out", "--shift", "rotation_gray")
+    assert said.code == 0
+    assert "; 2 defect regions were moved out of the frame" in said.out  # the third is turned by little
+    assert len(list((tmp_path / "out" / "test" / "scratch").iterdir())) == 3  # as defective as before
+
+
 def test_where_no_image_could_be_shifted_nothing_is_left(shiftproof, own_product, tmp_path):
     for path in (own_product / "test").rglob("*.png"):
         path.write_bytes(b"")

@@ -177,6 +177,42 @@ def test_a_defect_stays_one_whatever_its_mask_shows(shiftproof, model, own_produ
     assert labels["test/scratch/empty.png"] == labels["test/scratch/tiny.png"] == "defective"
 
 
+def test_a_defect_turned_out_of_the_frame_is_counted_and_left_out_of_pixel_figures_only(
+    shiftproof, model, own_product, tmp_path
+):
+    name = "test/scratch/corner.png"
+    image, mask = scratched(400)
+    mask[:] = 0
+    evaluated = []
+    for number in range(2):
+        out = tmp_path / str(number)
+        assert shiftproof("evaluate", model, own_product, "--out", out, "--shifts", "clean,rotation_gray:3").code == 0
+        evaluated.append(read_json(out / "metrics.json"))
+        mask[:2, :2] = 255  # a corner, which a smaller angle than 45 degrees cuts off whatever its direction
+        save(own_product / name, image)
+        save(own_product / "ground_truth" / "scratch" / "corner_mask.png", mask)
+    (before, after), condition = evaluated, "rotation_gray-3"
+    assert after["clean"]["images"]["lost_defects"] == 0
+    assert after["clean"]["pixel"] != before["clean"]["pixel"]
+    assert after[condition]["images"] == {"good": 4, "defective": 4, "lost_defects": 1}
+    assert after[condition]["pixel"] == before[condition]["pixel"]
+    labels = {row["path"]: row["label"] for row in read_csv(out / "scores.csv") if row["condition"] == condition}
+    assert labels[name] == "defective"
+
+
+def test_each_image_has_a_draw_of_its_own(shiftproof, model, own_product, tmp_path):
+    shutil.copy(own_product / "test" / "good" / "000.png", own_product / "test" / "good" / "twin.png")
+    options = ("--out", tmp_path / "out", "--shifts", "clean,gaussian_noise:3")
+    assert shiftproof("evaluate", model, own_product, *options).code == 0
+    scores = {(row["condition"], row["path"]): float(row["score"]) for row in read_csv(tmp_path / "out" / "scores.csv")}
+    clean, noisy = (
+        [scores[condition, f"test/good/{name}.png"] for name in ("000", "twin")]
+        for condition in ("clean", "gaussian_noise-3")
+    )
+    assert clean[0] == pytest.approx(clean[1], abs=1e-6)
+    assert abs(noisy[0] - noisy[1]) > 1e-3
+
+
 def test_a_missing_mask_is_refused_by_name(shiftproof, model, own_product, tmp_path):
     (own_product / "ground_truth" / "scratch" / "001_mask.png").unlink()
     said = shiftproof("evaluate", model, own_product, "--out", tmp_path / "out")

@@ -7,11 +7,15 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 import shiftproof as package
+from shiftproof.calibration import split_held_out
 from shiftproof.cli import run
 from shiftproof.cli.console import Bar
+from shiftproof.data import decode_images
 from shiftproof.errors import BackendError, ModelError
+from shiftproof.methods import exact_inference
 
 from .parts import QUICK, read_csv, read_json, save, texture, weights_sha256
 
@@ -53,6 +57,18 @@ def test_the_model_says_what_it_was_made_with_and_keeps_two_thresholds(gnl):
     assert len(with_["scores"]) == len(without["scores"]) == 3
     assert with_["scores"] != without["scores"]
     assert with_["threshold"] != without["threshold"]
+
+
+def test_the_common_scale_is_that_of_held_out_images(gnl, product):
+    detector = package.load(gnl, "torch")
+    paths = sorted((product / "train" / "good").iterdir())
+    trained, held_out = split_held_out(len(paths), detector.manifest["seed"])
+    kept = {key: value.clone() for key, value in detector.method.scale.state_dict().items()}
+    for chosen, same in ((held_out, True), (trained, False)):
+        with exact_inference():
+            detector.method.learn_scale(decode_images([paths[i] for i in chosen], detector.image_size).pixels)
+        learned = detector.method.scale.state_dict()
+        assert all(torch.allclose(learned[key], value, rtol=1e-4) for key, value in kept.items()) == same
 
 
 @pytest.mark.parametrize("options", [(), ("--segmentation", "--matching", "both", "--views", "production")])

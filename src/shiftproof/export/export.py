@@ -62,8 +62,8 @@ def export_model(
         on_progress: is told (images compared, images in all).
 
     Raises:
-        ExportError: an operation that does not export, or graphs outside the tolerance, which are not written. BackendError: a package is
-            missing. ModelError, DataError, UsageError: model, data or options that cannot be used.
+        ExportError: an operation that does not export, or graphs outside the tolerance, which are not written.
+            BackendError: a package is missing. ModelError, DataError, UsageError: model, data or options that cannot be used.
     """
     folder = Path(model)
     for target in to:
@@ -119,7 +119,9 @@ def export_model(
         if not np.isfinite(found[name]["map"]):
             refused[name] = f"{line}; values that are not finite cannot be exported: train again"
         elif not force:
-            sorts = "matching of features sorts them, and rounding changes their order; " if method.feature_matching else ""
+            sorts = (
+                "matching of features sorts them, and rounding changes their order; " if method.feature_matching else ""
+            )
             refused[name] = f"{line}; {sorts}--force writes it all the same, with this warning"
         else:
             warn(line)

@@ -145,3 +145,16 @@ def test_the_page_of_definitions_names_every_parameter():
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{shift.name}` |"))
         parameters = "; ".join(str(value).strip("()") for value in shift.parameters)
         assert f"| {parameters} |" in row
+
+
+def test_severities_are_the_published_ones():
+    """ImageNet-C's, and GNL's angle at severity 3: code and page may not drift away from them together."""
+    published = {
+        "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
+        "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
+        "defocus_blur": ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+        "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
+        "jpeg": (25, 18, 15, 10, 7),
+    }
+    assert {name: SHIFTS[name].parameters for name in published} == published
+    assert SHIFTS["rotation"].parameters[2] == SHIFTS["rotation_gray"].parameters[2] == 30

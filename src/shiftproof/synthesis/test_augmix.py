@@ -71,6 +71,11 @@ def test_images_of_a_batch_get_views_of_their_own():
     assert not torch.equal(view[0], view[1]) and not torch.equal(view[1], view[2])
 
 
+def test_no_operation_of_a_blind_view_is_a_shift_of_the_test():
+    """Whoever adds one decides here that it is neither brightness, contrast, exposure nor colour temperature."""
+    assert (autocontrast, equalise, posterise, solarise, wave) == OPERATIONS
+
+
 def test_a_blind_view_is_a_tone_curve_of_each_channel():
     """No blur, noise, shading or move can hide in it: equal levels stay equal wherever they lie."""
     images = scene(count=8)
