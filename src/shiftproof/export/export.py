@@ -144,10 +144,11 @@ def export_model(
         save_export(folder, name, contents, record)
         exported.append(Exported(name, sum(map(len, contents.values())), record))
     if refused:
-        kept = f"{' and '.join(one.name for one in exported)} written" if exported else "nothing was written"
-        error = ExportError(f"{kept}; {'; '.join(refused.values())}")
-        error.exit_code = 3 if exported else error.exit_code  # finished, but not with all
-        raise error
+        written = f"{' and '.join(one.name for one in exported)} written" if exported else "nothing was written"
+        refusal = ExportError(f"{written}; {'; '.join(refused.values())}")
+        if exported:
+            refusal.exit_code = 3  # finished, but not with all
+        raise refusal
     return exported
 
 
