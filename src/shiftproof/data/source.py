@@ -28,7 +28,6 @@ from shiftproof.data.tiff import (
     gray_depth,
     is_packed_gray,
     is_planar_16,
-    is_white_zero,
     read_packed_gray,
     read_planes,
 )

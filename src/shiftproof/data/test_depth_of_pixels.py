@@ -100,9 +100,7 @@ def test_gray_with_white_at_zero_is_inverted_at_any_depth():
     expected = np.rint((65535 - values.astype(int)) / 257).astype(np.uint8)
     np.testing.assert_array_equal(decode_image(tiff(gray_tags(6, 6, 16, 0), values.tobytes()), "x")[:, :, 0], expected)
     eight = (values >> 8).astype(np.uint8)
-    np.testing.assert_array_equal(
-        decode_image(tiff(gray_tags(6, 6, 8, 0), eight.tobytes()), "x")[:, :, 0], 255 - eight
-    )
+    np.testing.assert_array_equal(decode_image(tiff(gray_tags(6, 6, 8, 0), eight.tobytes()), "x")[:, :, 0], 255 - eight)
 
 
 def test_a_pixel_format_that_is_not_read_is_no_damage():

@@ -169,7 +169,12 @@ def test_run_length_and_top_down_bmp():
     def bmp(body: bytes, compression: int, height: int) -> bytes:
         offset = 14 + 40 + len(palette)
         head = struct.pack("<2sIHHI", b"BM", offset + len(body), 0, 0, offset)
-        return head + struct.pack("<IiiHHIIiiII", 40, 8, height, 1, 8, compression, len(body), 0, 0, 256, 0) + palette + body
+        return (
+            head
+            + struct.pack("<IiiHHIIiiII", 40, 8, height, 1, 8, compression, len(body), 0, 0, 256, 0)
+            + palette
+            + body
+        )
 
     np.testing.assert_array_equal(decode_image(bmp(rows, 1, 8), "x")[:, :, 0], gray)
     np.testing.assert_array_equal(decode_image(bmp(gray.tobytes(), 0, -8), "x")[:, :, 0], gray)

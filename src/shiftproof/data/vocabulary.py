@@ -44,7 +44,8 @@ _DEFECTIVE = _set(
     contamination abnormal abnormals abnormality outlier outliers nonconforming nonconformity nonconforme mauvais
     mauvaise rebut rebuts defaut defauts malo malos mala malas falla fallas fallo rechazado rechazo error errors
     scarto scarti guasto ruim reprovado afkeur afgekeurd fout fouten underkand vika viallinen wada wadliwy zly vadny
-    vadne zmetek unacceptable unhealthy incorrect incorrecto 不良 不良品 不合格 不合格品 異常 异常 缺陷 欠陥 瑕疵 次品 불량 불량품 이상 불합격 결함
+    vadne zmetek unacceptable unhealthy incorrect incorrecto
+    不良 不良品 不合格 不合格品 異常 异常 缺陷 欠陥 瑕疵 次品 불량 불량품 이상 불합격 결함
     брак дефект дефекты дефектный негоден плохой
     """
 )

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof import product
-from shiftproof.artefact import MANIFEST, TRAINING, environment, load_manifest
 from shiftproof.data import labelled_images
 from shiftproof.detector import CALIBRATION_WITHOUT_MATCHING, load
 from shiftproof.errors import ModelError
-from shiftproof.evaluation import evaluate
+from shiftproof.model_io import MANIFEST, TRAINING, environment, load_manifest
+from shiftproof.pipelines import evaluate
 from shiftproof.report.benchmark_results import LABELS, WITHOUT_MATCHING, row
 from shiftproof.report.robustness import SUMMARIES
 from shiftproof.runtime import TORCH
