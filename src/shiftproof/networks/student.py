@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from shiftproof.errors import unknown
 
 RESNET_PLANES = (64, 128, 256, 512)
-LIGHT_WIDTHS = (32, 64, 128, 256)
-STUDENTS = ("auto", "mirror", "light")
+LIGHTWEIGHT_WIDTHS = (32, 64, 128, 256)
+STUDENTS = ("auto", "paper", "lightweight")
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,21 @@ def plan_student(backbone: str, channels: tuple[int, ...], kind: str = "auto") -
     Args:
         backbone: timm's name of the teacher.
         channels: of its three stages.
-        kind: "mirror" (the paper's, ResNets only), "light", or "auto" (mirror where it exists).
+        kind: "paper" (the paper's, ResNets only), "lightweight", or "auto" (paper where it exists).
     """
     if kind not in STUDENTS:
         raise unknown("student", kind, STUDENTS)
     with torch.device("meta"):
         network: Any = timm.create_model(backbone, pretrained=False)
     block: Any = network.layer1[0] if hasattr(network, "layer1") else None
-    # A pruned ResNet has widths of its own, which no mirror of ours gives back.
+    # A pruned ResNet has widths of its own, which the paper's student cannot reconstruct.
     plain = type(block) in (BasicBlock, Bottleneck) and channels == tuple(
         p * block.expansion for p in RESNET_PLANES[:3]
     )
-    if kind == "light" or not plain:
-        if kind == "mirror":
-            raise unknown("student for a teacher that is no plain ResNet", kind, ("light",))
-        return StudentPlan(channels, LIGHT_WIDTHS, 1, 64, 1, 2, (1, 1, 1), linear_output=True)
+    if kind == "lightweight" or not plain:
+        if kind == "paper":
+            raise unknown("student for a teacher that is no plain ResNet", kind, ("lightweight",))
+        return StudentPlan(channels, LIGHTWEIGHT_WIDTHS, 1, 64, 1, 2, (1, 1, 1), linear_output=True)
     depths = [len(getattr(network, f"layer{k}")) for k in (1, 2, 3, 4)]
     groups = block.conv2.groups
     return StudentPlan(
@@ -85,7 +85,7 @@ def plan_student(backbone: str, channels: tuple[int, ...], kind: str = "auto") -
 
 
 class Student(nn.Module):
-    """Bottleneck and decoder in one: features in, the same features rebuilt through a narrow passage."""
+    """Bottleneck and decoder in one: features in, the same features reconstructed through a narrow passage."""
 
     def __init__(self, plan: StudentPlan):
         super().__init__()
@@ -149,11 +149,11 @@ class Decoder(nn.Module):
 
     def forward(self, embedding: Tensor) -> list[Tensor]:
         """Rebuild the three stages, fine to coarse, from the embedding [B, C, H / 32, W / 32]."""
-        rebuilt = []
+        reconstructed = []
         for stage, head in zip(self.stages, self.heads, strict=True):
             embedding = stage(embedding)
-            rebuilt.append(head(embedding))
-        return rebuilt[::-1]
+            reconstructed.append(head(embedding))
+        return reconstructed[::-1]
 
 
 class UpBlock(nn.Module):

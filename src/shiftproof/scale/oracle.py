@@ -18,7 +18,7 @@ from shiftproof.data import labelled_images
 from shiftproof.detector import Detector, load
 from shiftproof.errors import DataError, ImageError
 from shiftproof.metrics import image_metrics
-from shiftproof.product import Snapshot
+from shiftproof.pipelines.train import Snapshot
 
 HISTORY = "oracle.json"
 
