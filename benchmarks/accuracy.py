@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from shiftproof.detector import CALIBRATION_WITHOUT_CORRECTION, load
-from shiftproof.evaluation import evaluate
+from shiftproof.pipelines import evaluate
 from shiftproof.pipelines import train as pipeline
 
 

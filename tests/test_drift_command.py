@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import shiftproof as package
-from shiftproof.artefact import MANIFEST, load_manifest, model_folder, write_json_atomic
 from shiftproof.drift import GROUPS
+from shiftproof.model_io import MANIFEST, load_manifest, model_folder, write_json_atomic
 
 from .parts import read_csv, read_json, save, texture
 from .test_evaluate import assert_self_contained
@@ -179,6 +179,6 @@ def test_wrong_use_of_watch_is_one_line(shiftproof, model, tmp_path, monkeypatch
 
 def test_drift_and_watch_need_no_torch():
     code = (
-        "import sys; sys.modules['torch'] = None; import shiftproof.evaluation.follow, shiftproof.watch, shiftproof.cli"
+        "import sys; sys.modules['torch'] = None; import shiftproof.pipelines.drift, shiftproof.watch, shiftproof.cli"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

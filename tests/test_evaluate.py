@@ -17,11 +17,11 @@ from shiftproof.report.evaluation import ConditionScores
 
 from .parts import read_csv, read_json, save, scratched, texture
 
-evaluation = importlib.import_module("shiftproof.evaluation.evaluate")  # the package gives the function that name
+evaluation = importlib.import_module("shiftproof.pipelines.evaluate")  # the package gives the function that name
 IMAGE = {"auroc", "ap", "f1_max"}
 PIXEL = {"auroc", "ap", "f1_max", "aupro_30", "aupro_05"}
 THRESHOLD = {"value", "false_alarm_rate", "detection_rate"}
-COLUMNS = ["condition", "path", "kind", "label", "status", "score", "p_value", "verdict", "threshold", "error"]
+COLUMNS = ["condition", "path", "defect_type", "label", "status", "score", "p_value", "verdict", "threshold", "error"]
 
 
 def assert_condition(entry, *, masks=True):
@@ -85,7 +85,7 @@ def test_scores_say_every_image_under_every_condition_and_metrics_follow_from_th
         assert {row["status"] for row in held} == {"ok"}
         for row in held:
             kind = row["path"].split("/")[1]
-            assert (row["kind"], row["label"]) == (kind, "good" if kind == "good" else "defective")
+            assert (row["defect_type"], row["label"]) == (kind, "good" if kind == "good" else "defective")
             assert row["verdict"] == ("defective" if float(row["score"]) > float(row["threshold"]) else "good")
             assert 0.25 <= float(row["p_value"]) <= 1  # three images were held out
             assert row["error"] == ""

@@ -43,7 +43,7 @@ TABLET, PHONE = {"width": 768, "height": 1024}, {"width": 390, "height": 844}
 
 
 class Brightness:
-    """An engine whose anomaly map is how bright each pixel is."""
+    """A backend whose anomaly map is how bright each pixel is."""
 
     name, image_size = "torch", SIZE
 

@@ -1,4 +1,4 @@
-"""``--engine ray``: what the local engine finds, each row once, whoever is killed meanwhile."""
+"""``--executor ray``: what the local engine finds, each row once, whoever is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .parts import SIDE, read_csv, read_json, save, texture
 
 IMAGES = 120
 WORKERS = Cluster(workers=2)
-RAY = ("--engine", "ray", "--workers", "1")
+RAY = ("--executor", "ray", "--workers", "1")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def assert_same_rows(out, expected):
         assert wanted["error"].startswith(row["error"] or "-" * bool(wanted["error"]))
         for name in ("score", "p_value", "threshold"):
             assert row[name] == (pytest.approx(float(wanted[name]), rel=1e-5) if wanted[name] else None)
-        assert (row["milliseconds"] is None) == (row["status"] == "error")
+        assert (row["latency_ms"] is None) == (row["status"] == "error")
 
 
 def workers(title):
@@ -160,7 +160,7 @@ def test_a_killed_run_goes_on_without_scoring_a_shard_again(started, shiftproof,
     assert len(before) < len(after)
     assert before.items() <= after.items()
     assert_same_rows(tmp_path / "out", expected)
-    assert "no heatmaps with this engine, unless --heatmaps asks for them" in said.out
+    assert "no heatmaps with this executor, unless --heatmaps asks for them" in said.out
     assert not (tmp_path / "out" / "heatmaps").exists()
     # All is there: Ray is not even asked.
     assert shiftproof(*arguments, "--address", "nowhere:1").code == 3
@@ -240,12 +240,15 @@ def test_a_cell_that_kills_every_worker_is_one_line_and_the_others_run(started, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--engine", "spark"), "unknown engine 'spark'"),
-        (("--address", "auto"), "--address says where Ray runs: give --engine ray as well"),
+        (("--executor", "spark"), "unknown executor 'spark'"),
+        (("--address", "auto"), "--address says where Ray runs: give --executor ray as well"),
         (("--workers", 2), "--workers says where Ray runs"),
-        (("--engine", "ray", "--workers", 0), "workers 0 is too small"),
-        (("--engine", "ray", "--address", "ray://head:1"), "expected auto, or HOST:PORT"),
-        (("--engine", "ray", "--address", "127.0.0.1:1"), "no Ray cluster answers at 127.0.0.1:1 (Connection refused)"),
+        (("--executor", "ray", "--workers", 0), "workers 0 is too small"),
+        (("--executor", "ray", "--address", "ray://head:1"), "expected auto, or HOST:PORT"),
+        (
+            ("--executor", "ray", "--address", "127.0.0.1:1"),
+            "no Ray cluster answers at 127.0.0.1:1 (Connection refused)",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["predict", "benchmark"])

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from shiftproof.cli.console import ERR, Bar, say, table, warn
-from shiftproof.cli.engine import choose_cluster
+from shiftproof.cli.executor import choose_cluster
 from shiftproof.cli.options import Whole
 
 INCOMPLETE = 3  # exit code: finished, but some cells failed or some images could not be used
@@ -36,7 +36,7 @@ def benchmark(
     without_correction: bool = False,
     again: bool = False,
     drop_models: bool = False,
-    engine: str = "local",
+    executor: str = "local",
     address: str | None = None,
     workers: Whole | None = None,
     cpus: Whole | None = None,
@@ -89,7 +89,7 @@ def benchmark(
         Evaluate finished cells anew, with the models that they have kept.
     drop_models
         Remove each model once its cell is finished.
-    engine
+    executor
         local: cell after cell in this process. ray: as many at a time as there is room for.
     address
         With ray: of a cluster that runs, auto or HOST:PORT; without it one is started on this machine, and ended.
@@ -100,7 +100,7 @@ def benchmark(
     gpus
         With ray: GPUs for each cell, 0.5 to share one; by default 1 where there are any.
     """
-    cluster = choose_cluster(engine, address, workers, cpus, gpus)
+    cluster = choose_cluster(executor, address, workers, cpus, gpus)
     from shiftproof.scale import benchmark as run
     from shiftproof.scale.compute import Telling
     from shiftproof.scale.local import Work, run_local

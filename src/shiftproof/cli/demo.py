@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from shiftproof.errors import DataError
-from shiftproof.evaluation import evaluate, predict
+from shiftproof.pipelines import evaluate, predict
 from shiftproof.pipelines.train import train
 from shiftproof.reporter import Reporter
 

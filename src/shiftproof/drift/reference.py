@@ -14,10 +14,10 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from shiftproof.artefact import save_reference
 from shiftproof.data import decode_images
 from shiftproof.drift.statistics import GROUPS, RESOLUTIONS, STATISTICS, measure
 from shiftproof.errors import DataError, ModelError
+from shiftproof.model_io import save_reference
 
 REFERENCE = "drift.safetensors"  # file in a model folder
 DRIFT = "drift"  # key of model.json
@@ -197,7 +197,7 @@ def write_reference(folder: str | Path, reference: Reference) -> None:
 
 
 def load_reference(folder: str | Path, manifest: Mapping[str, Any]) -> Reference:
-    """The reference in a model folder, which :func:`~shiftproof.artefact.load_manifest` has checked.
+    """The reference in a model folder, which :func:`~shiftproof.model_io.load_manifest` has checked.
 
     Raises:
         ModelError: the model has none, or one of other statistics than this version measures.

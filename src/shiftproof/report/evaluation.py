@@ -41,7 +41,7 @@ class ScoredImage:
     """One test image and what the detector said of it."""
 
     name: str  # posix path relative to the data set
-    kind: str  # "good", "scratch_head", ...
+    defect_type: str  # "good", "scratch_head", ...
     defective: bool  # the truth, from the folder
     score: float  # image score, unrounded
     p_value: float | None  # conformal, against the held-out good images

@@ -30,7 +30,7 @@ class Exhibit:
     """One image under every shift."""
 
     name: str  # as in the tables
-    kind: str  # "good", "scratch_head", ...
+    defect_type: str  # "good", "scratch_head", ...
     defective: bool  # the truth, from the folder
     pictures: Mapping[str, Picture]  # by condition, the first is what the others are compared with
 

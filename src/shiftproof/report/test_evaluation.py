@@ -158,7 +158,7 @@ def test_names_are_text_and_never_markup(tmp_path: Path, report: EvaluationRepor
         conditions={name: metrics()},
         table=[ScoredImage(name, name, True, 0.4, None, "good", name)],
         failures=[name],
-        misses=[replace(picture(name, 0.4), kind=name)],
+        misses=[replace(picture(name, 0.4), defect_type=name)],
     )
     write_evaluation_report(tmp_path / "report.html", hostile)
     page = read(tmp_path / "report.html")

@@ -1,4 +1,4 @@
-"""``shiftproof predict --engine ray``: millions of images, a model in each worker, one row for each image."""
+"""``shiftproof predict --executor ray``: millions of images, a model in each worker, one row for each image."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.artefact import MANIFEST, load_manifest, sha256_file
 from shiftproof.data import in_order, is_listing
 from shiftproof.detector import BATCH, THRESHOLDS, Inspection, backend_for, load
 from shiftproof.errors import BackendError, DataError, ImageError
-from shiftproof.evaluation.inputs import Missing, find_inputs, naming
-from shiftproof.evaluation.outputs import clear_outputs
-from shiftproof.evaluation.predict import write_pictures
+from shiftproof.model_io import MANIFEST, load_manifest, sha256_file
+from shiftproof.pipelines.inputs import Missing, find_inputs, naming
+from shiftproof.pipelines.outputs import clear_outputs
+from shiftproof.pipelines.predict import write_pictures
 from shiftproof.report.heatmap import overlay
 from shiftproof.runtime import AUTO
 from shiftproof.scale.cluster import MEMORY, RETRIES, Cluster, Room, WorkerError, connected, reason
@@ -214,7 +214,7 @@ class Scorer:
             "p_value": seen.p_value,
             "verdict": seen.verdict,
             "threshold": seen.threshold,
-            "milliseconds": seen.milliseconds,
+            "latency_ms": seen.latency_ms,
         }
 
 

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from shiftproof.artefact import write_json_atomic
 from shiftproof.errors import DataError
+from shiftproof.model_io import write_json_atomic
 
 FILE = "cell.json"
 EVALUATION = ("conditions", "without_correction")

@@ -71,7 +71,7 @@ def connected(cluster: Cluster) -> Iterator[Room]:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise BackendError("--engine ray needs the package ray: pip install 'shiftproof[scale]'") from error
+        raise BackendError("--executor ray needs the package ray: pip install 'shiftproof[scale]'") from error
     if cluster.address is not None:
         _call(cluster.address)
     if ray.is_initialized():
@@ -105,7 +105,7 @@ def _start(ray: Any, cluster: Cluster) -> None:
             if not left:
                 line = (str(error).strip() or type(error).__name__).splitlines()[0]
                 where = f"at {cluster.address} cannot be used" if cluster.address else "does not start on this machine"
-                mend = "start it with the versions of this machine" if cluster.address else "use --engine local"
+                mend = "start it with the versions of this machine" if cluster.address else "use --executor local"
                 raise BackendError(f"Ray {where} ({line}): {mend}") from error
         else:
             return

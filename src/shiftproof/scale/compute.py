@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftproof.artefact import MANIFEST, TRAINING, environment, load_manifest
 from shiftproof.data import labelled_images
 from shiftproof.detector import CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.errors import ModelError
-from shiftproof.evaluation import evaluate
+from shiftproof.model_io import MANIFEST, TRAINING, environment, load_manifest
+from shiftproof.pipelines import evaluate
 from shiftproof.pipelines.train import train
 from shiftproof.report.benchmark_results import LABELS, WITHOUT_CORRECTION, row
 from shiftproof.report.robustness import SUMMARIES

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shiftproof.artefact import environment, package_version, write_json_atomic, write_text_atomic
 from shiftproof.errors import DataError
+from shiftproof.model_io import environment, package_version, write_json_atomic, write_text_atomic
 from shiftproof.report.benchmark import BenchmarkReport, write_benchmark_report
 from shiftproof.report.benchmark_results import FIGURES, LABELS, WITHOUT_CORRECTION, Results, Spread, groups
 from shiftproof.report.benchmark_tables import MANY, SHOWN, latex, markdown
@@ -153,7 +153,7 @@ def _rows(plan: Plan, name: str, found: Mapping[str, Any]) -> list[dict[str, Any
         "precision": training["precision"],
         "device": training["device"],
         "train_images": found["data"]["train_images"],
-        "held_out_images": found["data"]["held_out_images"],
+        "calibration_images": found["data"]["calibration_images"],
         "shiftproof": found["environment"].get("shiftproof"),
         "cell": name,
     }

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from shiftproof.artefact import sha256_file
 from shiftproof.data import calibration_images, categories, find_images, good_images, labelled_images, relative_name
 from shiftproof.errors import DataError, UsageError, unknown
 from shiftproof.methods import METHODS, method_class
+from shiftproof.model_io import sha256_file
 from shiftproof.networks.teacher import DEFAULT_BACKBONE, describe_teacher
 from shiftproof.pipelines.train import build_config
 from shiftproof.report.benchmark_results import LABELS

@@ -30,7 +30,7 @@ SCHEMA = pyarrow.schema(
         "p_value": pyarrow.float64(),
         "verdict": pyarrow.string(),
         "threshold": pyarrow.float64(),
-        "milliseconds": pyarrow.float64(),
+        "latency_ms": pyarrow.float64(),
         "error": pyarrow.string(),  # null where there is none
     }
 )

@@ -63,7 +63,7 @@ class Reloader:
         self._telemetry.reload_failed.labels(name).set(0)
         if version.version != before.version:
             self._line.version = version
-            self._telemetry.model.labels(name, before.version, before.detector.backend).set(0)
+            self._telemetry.model.labels(name, before.version, before.detector.backend.name).set(0)
             LOG.info("%s is served at version %s, after %s", name, version.version, before.version)
 
 

@@ -228,7 +228,7 @@ class Station:
 
     def _open(self, name: str, folder: Path) -> Version:
         version = open_version(name, folder, self.database, self._load)
-        self.telemetry.model.labels(name, version.version, version.detector.backend).set(1)
+        self.telemetry.model.labels(name, version.version, version.detector.backend.name).set(1)
         return version
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from shiftproof.errors import DataError, UsageError
 
 COLUMNS = (
-    *("number", "time", "path", "status", "score", "p_value", "verdict", "threshold", "milliseconds"),
+    *("number", "time", "path", "status", "score", "p_value", "verdict", "threshold", "latency_ms"),
     *("measure", "drift", "message"),
 )
 CSV, JSON_LINES = ".csv", ".jsonl"

@@ -209,7 +209,7 @@ class Watch:
         if isinstance(seen, ImageError):
             return {**row, "status": "error", "message": str(seen)}
         row |= {"status": "ok", "score": seen.score, "p_value": seen.p_value, "verdict": seen.verdict}
-        row |= {"threshold": seen.threshold, "milliseconds": round(seen.milliseconds, 3)}
+        row |= {"threshold": seen.threshold, "latency_ms": round(seen.latency_ms, 3)}
         return row if state is None else {**row, "measure": state.measure, "drift": state.status}
 
     @staticmethod

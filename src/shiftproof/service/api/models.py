@@ -114,7 +114,7 @@ def _brief(line: Line) -> dict[str, Any]:
         "method": manifest.get("method"),
         "backbone": manifest.get("config", {}).get("backbone"),
         "image_size": {"height": height, "width": width},
-        "backend": version.detector.backend,
+        "backend": version.detector.backend.name,
         "calibration": version.calibrated.to_json(),
         "waiting": line.waiting,
     }

@@ -32,7 +32,7 @@ class Inspection:
     threshold: float
     verdict: str
     regions: list[dict[str, Any]]
-    milliseconds: float
+    latency_ms: float
     shift: dict[str, Any] | None = None
     truth: str | None = None
     key: str | None = None
@@ -101,7 +101,7 @@ def inspection_json(seen: Inspection) -> dict[str, Any]:
         "p_value": seen.p_value,
         "threshold": seen.threshold,
         "regions": seen.regions,
-        "milliseconds": seen.milliseconds,
+        "latency_ms": seen.latency_ms,
         "shift": seen.shift and {name: seen.shift[name] for name in ("measure", "p_value", "levels")},
         "review": seen.truth,
         "links": {"self": address, "image": f"{address}/image", "heatmap": f"{address}/heatmap"},

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.artefact import write_json_atomic
 from shiftproof.calibration import Calibration, false_alarm_bound
-from shiftproof.data import TestImage, iter_images, labelled_images, load_mask, resize_image
+from shiftproof.data import LabelledImage, iter_images, labelled_images, load_mask, resize_image
 from shiftproof.detector import BATCH, Detector, Inspection, batched
 from shiftproof.drift.statistics import STATISTICS, measure
 from shiftproof.errors import DataError, ImageError
-from shiftproof.evaluation.outputs import Table, clear_outputs
-from shiftproof.evaluation.pictures import exhibits, picture
 from shiftproof.metrics import PixelMetrics, image_metrics
 from shiftproof.metrics.confounds import Confound, find_confounds
+from shiftproof.model_io import write_json_atomic
+from shiftproof.pipelines.outputs import Table, clear_outputs
+from shiftproof.pipelines.pictures import exhibits, picture
 from shiftproof.report.evaluation import (
     GROUPS,
     MOST_ROWS,
@@ -42,7 +42,7 @@ CONFOUNDING = tuple(
     for column, statistic in enumerate(STATISTICS)
     if statistic.group in ("light", "contrast", "noise")
 )  # what a camera or a lamp changes, and a small defect does not
-COLUMNS = ("condition", "path", "kind", "label", "status", "score", "p_value", "verdict", "threshold", "error")
+COLUMNS = ("condition", "path", "defect_type", "label", "status", "score", "p_value", "verdict", "threshold", "error")
 
 
 @dataclass
@@ -72,7 +72,7 @@ class ConditionResult:
         )
 
     def shifted(
-        self, item: TestImage, image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, seed: int
+        self, item: LabelledImage, image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, seed: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | None:
         """An image and its mask under this condition; None, and counted, where that cannot be."""
         try:
@@ -253,17 +253,17 @@ def _confounded(condition: str, confounds: Sequence[Confound]) -> str:
     )
 
 
-def _scored(item: TestImage, seen: Inspection, condition: str) -> ScoredImage:
-    return ScoredImage(item.name, item.kind, item.defective, seen.score, seen.p_value, seen.verdict, condition)
+def _scored(item: LabelledImage, seen: Inspection, condition: str) -> ScoredImage:
+    return ScoredImage(item.name, item.defect_type, item.defective, seen.score, seen.p_value, seen.verdict, condition)
 
 
 def _row(
-    condition: str, item: TestImage, *, seen: Inspection | None = None, status: str = "ok", error: str = ""
+    condition: str, item: LabelledImage, *, seen: Inspection | None = None, status: str = "ok", error: str = ""
 ) -> dict[str, Any]:
     row = {
         "condition": condition,
         "path": item.name,
-        "kind": item.kind,
+        "defect_type": item.defect_type,
         "label": "defective" if item.defective else "good",
         "status": status,
         "error": error,

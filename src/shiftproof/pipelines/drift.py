@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.artefact import write_json_atomic
 from shiftproof.data import find_images, in_order, read_image, resize_image
 from shiftproof.detector import Detector
 from shiftproof.drift import DRIFT, GROUPS, WINDOW, DriftState, Monitor, measure
 from shiftproof.errors import DataError, ImageError, UsageError
-from shiftproof.evaluation.outputs import Table, clear_outputs
+from shiftproof.model_io import write_json_atomic
+from shiftproof.pipelines.outputs import Table, clear_outputs
 from shiftproof.report.drift import DriftReport, write_drift_report
 
 COLUMNS = (
