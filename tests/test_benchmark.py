@@ -80,7 +80,7 @@ def test_one_row_for_each_method_category_seed_and_condition(finished):
 
 
 def test_a_row_is_what_train_and_evaluate_say(finished, root, shiftproof, tmp_path):
-    options = ("--method", "rd", "--no-correction", "--seed", 1, *QUICK)
+    options = ("--method", "rd", "--correction", "none", "--seed", 1, *QUICK)
     assert shiftproof("train", root / "bolt", tmp_path / "model", *options).code == 0
     shifts = ("--shifts", "clean,brightness:1")
     assert shiftproof("evaluate", tmp_path / "model", root / "bolt", "--out", tmp_path / "out", *shifts).code == 0

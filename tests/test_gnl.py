@@ -32,7 +32,7 @@ def gnl(product, tmp_path_factory):
 def bare(product, tmp_path_factory):
     """A model that was trained without shift correction."""
     folder = tmp_path_factory.mktemp("models") / "bare"
-    assert run(["train", str(product), str(folder), "--method", "rd", "--no-correction", *QUICK]) == 0
+    assert run(["train", str(product), str(folder), "--method", "rd", "--correction", "none", *QUICK]) == 0
     return folder
 
 
@@ -212,10 +212,6 @@ def test_info_counts_the_parts_of_every_method(shiftproof):
         (
             ("--method", "gnl", "--correction-weight", "2"),
             "correction weight 2.0 is out of range: expected 0 (off) to 1",
-        ),
-        (
-            ("--method", "gnl", "--no-correction", "--correction", "both"),
-            "--no-correction and --correction both contradict",
         ),
     ],
 )

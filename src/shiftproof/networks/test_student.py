@@ -73,8 +73,8 @@ def test_light_can_be_asked_for_and_others_are_unknown():
     channels = describe_teacher(name).channels
     assert plan_student(name, channels) == plan_student(name, channels, "paper")
     assert plan_student(name, channels, "lightweight").linear_output
-    with pytest.raises(UsageError, match="unknown student 'miror'; did you mean mirror"):
-        plan_student(name, channels, "miror")
+    with pytest.raises(UsageError, match="unknown student 'papr'; did you mean paper"):
+        plan_student(name, channels, "papr")
 
 
 def test_the_light_students_outputs_take_both_signs():
