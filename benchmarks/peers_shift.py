@@ -1,4 +1,4 @@
-r"""anomalib's PaDiM, PatchCore and reverse distillation under the shifts that ours is evaluated under, by the same protocol.
+r"""anomalib's PaDiM, PatchCore, CFA and reverse distillation under the shifts that ours is evaluated under, by our protocol.
 
     python benchmarks/peers_shift.py --out runs/peers --weights FILE --data SCREW --peers padim patchcore [--image-size 256]
     python benchmarks/peers_shift.py --out runs/peers --weights FILE --data SCREW --peers reverse_distillation --epochs 20
@@ -21,17 +21,23 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
+import torchvision
+from anomalib.models.image.cfa import torch_model as cfa
+from anomalib.models.image.cfa.loss import CfaLoss
 from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from anomalib.models.image.reverse_distillation.loss import ReverseDistillationLoss
 from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from shiftproof.calibration import split_calibration
 from shiftproof.data import decode_images, good_images
@@ -49,6 +55,14 @@ BACKBONE = "resnet18.tv_in1k"
 ARCHITECTURE = "resnet18"  # as anomalib names it
 LAYERS = ["layer1", "layer2", "layer3"]
 CORESET = 0.01  # of PatchCore's patches
+CFA = {  # anomalib's defaults
+    "gamma_c": 1,
+    "gamma_d": 1,
+    "num_nearest_neighbors": 3,
+    "num_hard_negative_features": 3,
+    "radius": 1e-5,
+}
+CFA_BATCH = 4  # its paper's: a batch of 16 compares 16 x 4096 x 4096 features
 BATCH = 16
 FALSE_ALARMS = 0.05  # wanted at either threshold
 
@@ -112,11 +126,46 @@ def fit_reverse_distillation(teacher: Teacher, pixels: NDArray[np.uint8], epochs
     return peer
 
 
+def without_downloads() -> AbstractContextManager[Any]:
+    """While it lasts CFA's feature extractor is built without weights, which the teacher's then replace."""
+
+    def build(backbone: str, layers: list[str]) -> nn.Module:
+        return create_feature_extractor(getattr(torchvision.models, backbone)(), layers).eval()
+
+    return patch.object(cfa, "get_feature_extractor", build)
+
+
+def fit_cfa(teacher: Teacher, pixels: NDArray[np.uint8], epochs: int) -> Peer:
+    """A descriptor trained towards the mean features of good images: the peer's model, loss and optimizer in a bare loop."""
+    with without_downloads():
+        model = cfa.CfaModel(ARCHITECTURE, **CFA)
+    peer = Peer(model, model.feature_extractor, teacher).train()
+    loss_of = CfaLoss(*(CFA[key] for key in ("num_nearest_neighbors", "num_hard_negative_features", "radius")))
+    loss_of.radius = loss_of.radius.detach()  # nothing learns it, and its graph does not last for a second step
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=5e-4, amsgrad=True)
+    batches = [peer.prepare(torch.from_numpy(part)) for part in np.array_split(pixels, -(-len(pixels) // BATCH))]
+    model.initialize_centroid([argparse.Namespace(image=batch) for batch in batches])
+    for epoch in range(epochs):
+        losses = []
+        for batch in torch.randperm(len(pixels)).split(CFA_BATCH):
+            loss = loss_of(model(peer.prepare(torch.from_numpy(pixels[batch.numpy()]))))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        print(f"# epoch {epoch + 1} of {epochs}: loss {statistics.mean(losses):.4f}", flush=True)
+    return peer
+
+
 PEERS: dict[str, Callable[[Teacher, NDArray[np.uint8], int], Peer]] = {
     "padim": fit_padim,
     "patchcore": fit_patchcore,
+    "cfa": fit_cfa,
     "reverse_distillation": fit_reverse_distillation,
 }
+
+
+TRAINED = {"reverse_distillation": BATCH, "cfa": CFA_BATCH}  # by steps, with their batch sizes
 
 
 def _fill(peer: Peer, pixels: NDArray[np.uint8]) -> Peer:
@@ -147,7 +196,7 @@ def fitted(
 
 def cell_name(data: Path, name: str, arguments: argparse.Namespace) -> str:
     """Of a category, a peer, its settings and a seed."""
-    trained = [str(arguments.epochs)] if name == "reverse_distillation" else []
+    trained = [str(arguments.epochs)] if name in TRAINED else []
     return "_".join([data.name, name, *trained, arguments.image_size, str(arguments.seed)])
 
 
@@ -182,7 +231,7 @@ def compute(cell: Path, data: Path, name: str, arguments: argparse.Namespace) ->
         "method": manifest["method"],
         "size": format_size(size),
         "seed": seed,
-        "steps": arguments.epochs * -(-len(chosen.pixels) // BATCH) if name == "reverse_distillation" else None,
+        "steps": arguments.epochs * -(-len(chosen.pixels) // TRAINED[name]) if name in TRAINED else None,
         "seconds": seconds,
         "processor_seconds": processor_seconds,
         "threads": torch.get_num_threads(),
@@ -244,7 +293,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=["padim", "patchcore"])
     parser.add_argument("--weights", type=Path, help=f"file with the teacher's weights ({BACKBONE})")
     parser.add_argument("--image-size", default="256")
-    parser.add_argument("--epochs", type=int, default=20, help="of reverse_distillation")
+    parser.add_argument("--epochs", type=int, default=20, help="of reverse_distillation and cfa")
     parser.add_argument("--shifts", default="paper")
     parser.add_argument("--seed", type=int, default=0, help="of the split and of the fit")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
