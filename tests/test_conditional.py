@@ -106,7 +106,7 @@ def test_predictions_name_the_threshold_that_judged_each_image(conditional, prod
     defective = sum(row["verdict"] == "defective" for row in rows)
     assert said.out.startswith(f"{len(rows)} images: {defective} defective, {len(rows) - defective} good")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "images that are unusual are judged by a threshold for their conditions" in page
+    assert "unusual images get a threshold for their conditions" in page
     assert page.count('class="badge defective"') >= defective  # with each picture, and in the table
 
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_is_one_line(conditional, model, product, shiftproof, tmp
         return said.error
 
     inspect = ("predict", model, product / "test", "--out", tmp_path / "out")
-    assert "holds no threshold for drifted images: train it with --conditional" in refused(
+    assert "has no shift-conditional threshold: train it with --conditional" in refused(
         *inspect, "--threshold-mode", "conditional"
     )
     assert "threshold mode 'condtional'" in refused(*inspect, "--threshold-mode", "condtional")
