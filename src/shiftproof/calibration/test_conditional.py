@@ -211,7 +211,7 @@ def test_it_comes_back_from_its_file_and_a_model_without_it_is_one_line(tmp_path
     np.testing.assert_array_equal(again.trained, known.trained)
     with pytest.raises(ModelError, match="--conditional"):
         load_conditional(folder, {}, known.fixed)
-    with pytest.raises(ModelError, match="other statistics"):
+    with pytest.raises(ModelError, match="other image statistics"):
         load_conditional(folder, {CONDITIONAL: {**manifest[CONDITIONAL], "statistics": ["light"]}}, known.fixed)
     (folder / CONDITIONAL_FILE).write_bytes(b"x")
     with pytest.raises(ModelError, match=r"conditional.safetensors is damaged"):
