@@ -118,9 +118,9 @@ def test_the_python_side_leaves_matching_out_as_the_command_line_does(gnl, bare)
     assert (
         detector.calibration.threshold == read_json(gnl / "model.json")["calibration_without_correction"]["threshold"]
     )
-    assert not detector.method.matches
-    assert package.load(gnl, correction=True).method.matches
-    assert not package.load(bare, correction=False).method.matches
+    assert not detector.method.correction_enabled
+    assert package.load(gnl, correction=True).method.correction_enabled
+    assert not package.load(bare, correction=False).method.correction_enabled
     with pytest.raises(ModelError, match="was trained without shift correction"):
         package.load(bare, correction=True)
     with pytest.raises(
