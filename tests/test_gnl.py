@@ -59,12 +59,12 @@ def test_the_model_says_what_it_was_made_with_and_keeps_two_thresholds(gnl):
     assert with_["threshold"] != without["threshold"]
 
 
-def test_the_common_scale_is_that_of_held_out_images(gnl, product):
+def test_the_common_scale_is_that_of_calibration_images(gnl, product):
     detector = package.load(gnl, "torch")
     paths = sorted((product / "train" / "good").iterdir())
-    trained, held_out = split_calibration(len(paths), detector.manifest["seed"])
+    trained, calibration_set = split_calibration(len(paths), detector.manifest["seed"])
     kept = {key: value.clone() for key, value in detector.method.scale.state_dict().items()}
-    for chosen, same in ((held_out, True), (trained, False)):
+    for chosen, same in ((calibration_set, True), (trained, False)):
         with exact_inference():
             detector.method.fit_scale(decode_images([paths[i] for i in chosen], detector.image_size).pixels)
         learned = detector.method.scale.state_dict()

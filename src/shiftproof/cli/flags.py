@@ -28,7 +28,8 @@ def flag_class(name: str, configs: Mapping[str, Sequence[type]], *, show_all: bo
             for item in options_of(config).values():
                 options.setdefault(item.name, {})[method] = item
     flags = [(key, _annotation(by_method, show_all), field(default=None)) for key, by_method in options.items()]
-    return make_dataclass(name, flags, frozen=True, kw_only=True)
+    # cyclopts opens a class of this module; it takes one of the module `types`, the default, for a builtin.
+    return make_dataclass(name, flags, frozen=True, kw_only=True, namespace={"__module__": __name__})
 
 
 def given_flags(flags: Any) -> dict[str, Any]:

@@ -29,7 +29,8 @@ Settings = Annotated[
     Parameter(
         name="--set",
         consume_multiple=False,
-        help="NAME=VALUE: any field of any config, e.g. --set segmentation_width=64; may be repeated.",
+        show_default=False,
+        help="NAME=VALUE: any option of --help-all, e.g. --set segmentation_width=64; may be repeated.",
     ),
 ]
 
@@ -39,7 +40,9 @@ def train_command(*, show_all: bool = False) -> Callable[..., int]:
     by_method = {method: (TrainOptions, TrainConfig, config) for method, config in CONFIGS.items()}
     flag_type = flag_class("TrainFlags", by_method, show_all=show_all)
 
-    def train(data: Path, model: Path, /, *, settings: Settings = (), flags: Any = None) -> int:
+    def train(  # noqa: D417 - the flags have their help at the fields
+        data: Path, model: Path, /, *, flags: Any = None, settings: Settings = ()
+    ) -> int:
         """Train on images of good parts and write a model folder. --help-all shows every option.
 
         Parameters

@@ -71,8 +71,8 @@ def select_images(data: Path, layout: str, calibration: Path | None, seed: int) 
             f"{data} holds {len(paths)} good image{'s'[: len(paths) != 1]}: expected 3 at least, "
             "two to train on and one to place the threshold; add images"
         )
-    train, held_out = split_calibration(len(paths), seed)
-    return Selection(data, [paths[i] for i in train], [paths[i] for i in held_out], "a random part of the good images")
+    train, rest = split_calibration(len(paths), seed)
+    return Selection(data, [paths[i] for i in train], [paths[i] for i in rest], "a random part of the good images")
 
 
 def prepare_data(selection: Selection, config: TrainConfig, scratch: Path, reporter: Reporter) -> TrainingImages:
