@@ -74,9 +74,12 @@ def _merged(flags: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
             raise unknown("setting", name, known)
         if name in flags:
             raise UsageError(f"--{name.replace('_', '-')} and --set {name} set the same option: give one of them")
-    typed: dict[str, Any] = {}
+    typed: dict[str, Any] = {
+        name: str(value) for name, value in settings.items() if name == "image_size"
+    }  # the pipeline parses it
     for kind in own:
-        typed |= typed_settings(kind, {name: settings[name] for name in options_of(kind) if name in settings})
+        values = {name: settings[name] for name in options_of(kind) if name in settings and name not in typed}
+        typed |= typed_settings(kind, values)
     return {**flags, **settings, **typed}
 
 

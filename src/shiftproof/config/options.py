@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from shiftproof.errors import UsageError, unknown
@@ -116,6 +117,8 @@ def typed_settings(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
             value = str(value)
         elif wanted is float and type(value) is int:
             value = float(value)
+        elif Path in get_args(wanted) and isinstance(value, str):
+            value = Path(value)
         # Python counts a bool as an int.
         fits = isinstance(value, get_origin(wanted) if get_origin(wanted) is tuple else wanted)
         if not fits or (isinstance(value, bool) and bool not in (wanted, *get_args(wanted))):
