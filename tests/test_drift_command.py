@@ -71,7 +71,7 @@ def test_verdicts_say_what_a_drift_does_and_unreadable_images_are_rows(shiftproo
     said = shiftproof("drift", model, folder, "--out", tmp_path / "out", "--reference", stream / "good")
     assert said.code == 3 and "is empty (0 bytes)" in said.warnings[0]
     rows = read_csv(tmp_path / "out" / "drift.csv")
-    assert rows[5]["status"] == "error" and rows[5]["error"] and not rows[5]["measure"]
+    assert rows[5]["status"] == "error" and rows[5]["error"] and not rows[5]["distance"]
     scores = {row["path"]: float(row["score"]) for row in rows if row["status"] == "ok"}
     seen = package.load(model).inspect(str(folder / "7.png"))
     assert scores[str(folder / "7.png")] == pytest.approx(seen.score, rel=1e-5)

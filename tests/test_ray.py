@@ -17,12 +17,12 @@ import pytest
 
 from shiftproof.errors import BackendError
 from shiftproof.scale import Request, benchmark, cluster, ray_engine
-from shiftproof.scale.bulk import predict_with_ray
-from shiftproof.scale.cells import Cell
-from shiftproof.scale.cluster import Cluster, connected, reason
-from shiftproof.scale.compute import Telling
-from shiftproof.scale.local import Work, run_local
-from shiftproof.scale.ray_engine import RayEngine
+from shiftproof.distributed.predict import predict_with_ray
+from shiftproof.benchmark.runs import Cell
+from shiftproof.distributed.cluster import Cluster, connected, reason
+from shiftproof.benchmark.execution import Telling
+from shiftproof.benchmark.local_executor import Work, run_local
+from shiftproof.distributed.ray_executor import RayEngine
 from shiftproof.training import Interrupted
 
 from .parts import SIDE, read_csv, read_json, save, texture

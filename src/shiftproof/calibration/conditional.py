@@ -120,7 +120,7 @@ class ConditionalCalibration:
         """
         if not self.unusual(statistics):
             return self.frozen
-        nearest = np.square(self._positions - self.reference.in_spreads(statistics)).sum(axis=-1).argmin(axis=1)
+        nearest = np.square(self._positions - self.reference.standardize(statistics)).sum(axis=-1).argmin(axis=1)
         return Calibration.from_scores(
             self.scores[np.arange(len(nearest)), nearest],
             target=self.frozen.target,
@@ -136,7 +136,7 @@ class ConditionalCalibration:
     @cached_property
     def _positions(self) -> NDArray[np.float64]:
         """Where the looks lie, in spreads of the good images, [M, V, 18]."""
-        return self.reference.in_spreads(self.looks)
+        return self.reference.standardize(self.looks)
 
     def to_bytes(self) -> bytes:
         """As a safetensors file; the frozen calibration is in the manifest."""

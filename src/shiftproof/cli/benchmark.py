@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from shiftproof.cli.console import ERR, Bar, say, table, warn
-from shiftproof.cli.engine import choose_cluster
+from shiftproof.cli.executor import choose_cluster
 from shiftproof.cli.options import Whole
 
 INCOMPLETE = 3  # exit code: finished, but some cells failed or some images could not be used
@@ -102,10 +102,10 @@ def benchmark(
     """
     cluster = choose_cluster(engine, address, workers, cpus, gpus)
     from shiftproof.scale import benchmark as run
-    from shiftproof.scale.compute import Telling
-    from shiftproof.scale.local import Work, run_local
-    from shiftproof.scale.plan import Request, parse_settings
-    from shiftproof.scale.ray_engine import RayEngine
+    from shiftproof.benchmark.execution import Telling
+    from shiftproof.benchmark.local_executor import Work, run_local
+    from shiftproof.benchmark.plan import Request, parse_settings
+    from shiftproof.distributed.ray_executor import RayEngine
 
     request = Request(
         methods=methods,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from shiftproof.cli.console import Bar, say, warn
-from shiftproof.cli.engine import choose_cluster
+from shiftproof.cli.executor import choose_cluster
 from shiftproof.cli.options import Whole
 from shiftproof.errors import BackendError
 
 if TYPE_CHECKING:
     from shiftproof.evaluation import Prediction
-    from shiftproof.scale.shards import Totals
+    from shiftproof.distributed.shards import Totals
 
 Matching = Annotated[bool | None, Parameter(negative="--no-matching")]
 FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
@@ -84,7 +84,7 @@ def predict(
             broken, result = len(found.failures), f"report: {out / 'report.html'}"
         else:
             try:
-                from shiftproof.scale.bulk import predict_with_ray
+                from shiftproof.distributed.predict import predict_with_ray
             except ModuleNotFoundError as error:
                 needs = f"--engine ray needs the package {error.name}: pip install 'shiftproof[scale]'"
                 raise BackendError(needs) from error

@@ -132,7 +132,7 @@ def read_token(path: Path) -> str:
 
 
 def _show(address: str, station: Station) -> None:
-    names = ", ".join(f"{name} ({line.version.detector.backend})" for name, line in station.lines.items())
+    names = ", ".join(f"{name} ({queue.version.detector.backend})" for name, queue in station.queues.items())
     say(f"serving {names} at {address}; Ctrl-C stops")
     say(f"database: {station.database.shown}; images: {station.settings.data}")
 

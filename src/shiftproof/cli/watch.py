@@ -13,7 +13,7 @@ from shiftproof.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from shiftproof.watch import Totals, Watch
-    from shiftproof.watch.deliver import Receiver
+    from shiftproof.watch.delivery import Receiver
 
 FAILED_INPUTS = 3  # exit code: finished, but some images could not be read, or some messages wait
 

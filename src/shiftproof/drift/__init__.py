@@ -14,7 +14,7 @@ from shiftproof.drift.reference import (
     write_reference,
 )
 from shiftproof.drift.statistics import GROUPS, STATISTICS, measure
-from shiftproof.drift.words import Effect, Finding
+from shiftproof.drift.descriptions import Effect, Finding
 
 __all__ = [
     "ALPHA",

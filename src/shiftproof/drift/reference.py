@@ -65,14 +65,14 @@ class Reference:
         return np.concatenate([self.trained, self.held_out])
 
     @cached_property
-    def centre(self) -> NDArray[np.float64]:
+    def center(self) -> NDArray[np.float64]:
         """Median of each statistic, [18]."""
         return np.asarray(np.median(self.trained, axis=0))
 
     @cached_property
-    def spread(self) -> NDArray[np.float64]:
+    def sigma(self) -> NDArray[np.float64]:
         """Robust standard deviation of each, [18]: 1.4826 times the median absolute deviation, never below a floor."""
-        deviation = 1.4826 * np.median(np.abs(self.trained - self.centre), axis=0)
+        deviation = 1.4826 * np.median(np.abs(self.trained - self.center), axis=0)
         return np.asarray(np.maximum(deviation, FLOOR * RESOLUTIONS))
 
     @cached_property
@@ -85,16 +85,16 @@ class Reference:
         """SHA-256 of the statistics: a monitor's state belongs to one reference."""
         return hashlib.sha256(self.trained.tobytes() + self.held_out.tobytes()).hexdigest()
 
-    def in_spreads(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+    def standardize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far statistics [..., 18] lie from good images', signed, in spreads."""
-        return np.asarray((statistics - self.centre) / self.spread)
+        return np.asarray((statistics - self.center) / self.sigma)
 
     def distance(self, statistics: NDArray[np.float64]) -> float:
         """The shift measure of one image: a regularised Mahalanobis distance over the root of the number of statistics.
 
         About 1 for a good image. The correlations are shrunk towards none by C / (C + N), C statistics of N images.
         """
-        deviation = self.in_spreads(statistics)
+        deviation = self.standardize(statistics)
         return float(np.sqrt(deviation @ self._precision @ deviation / len(STATISTICS)))
 
     def p_value(self, distance: float) -> float:
@@ -104,11 +104,11 @@ class Reference:
 
     def by_group(self, statistics: NDArray[np.float64]) -> dict[str, float]:
         """For each group, the signed deviation in spreads of the statistic of it that lies furthest off."""
-        return furthest(self.in_spreads(statistics))
+        return furthest(self.standardize(statistics))
 
     @cached_property
     def _precision(self) -> NDArray[np.float64]:
-        deviations = self.in_spreads(self.trained).clip(-LIMIT, LIMIT)
+        deviations = self.standardize(self.trained).clip(-LIMIT, LIMIT)
         count, size = deviations.shape
         weight = size / (size + count)
         moments = (1 - weight) * (deviations.T @ deviations) / count + weight * np.eye(size)

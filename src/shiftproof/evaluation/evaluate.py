@@ -32,8 +32,8 @@ from shiftproof.report.evaluation import (
     ScoredImage,
     write_evaluation_report,
 )
-from shiftproof.report.foremost import Foremost
-from shiftproof.report.robustness import worst_condition
+from shiftproof.report.top_k import Foremost
+from shiftproof.metrics.robustness import worst_condition
 from shiftproof.shifts import Condition, ShiftNotApplicable, parse_conditions
 
 MOST_PICTURES = 8  # worst misses, and as many worst false alarms, in the report

@@ -17,7 +17,7 @@ from shiftproof.detector import BATCH, Detector, Inspection
 from shiftproof.errors import DataError, ImageError
 from shiftproof.evaluation.inputs import PICTURES, Missing, find_inputs, naming
 from shiftproof.evaluation.outputs import Table, clear_outputs
-from shiftproof.report.foremost import Foremost
+from shiftproof.report.top_k import Foremost
 from shiftproof.report.heatmap import overlay
 from shiftproof.report.page import Picture, thumbnail
 from shiftproof.report.prediction import (

@@ -13,7 +13,7 @@ from shiftproof.report import benchmark_charts as charts
 from shiftproof.report.benchmark_results import Results, Spread
 from shiftproof.report.benchmark_tables import MEAN, MEAN_OVER_SHIFTS, in_percent, ranking_columns, tables
 from shiftproof.report.page import write_page
-from shiftproof.report.robustness import shift_and_severity
+from shiftproof.metrics.robustness import shift_and_severity
 
 _DRAWN = {"image_auroc": "image AUROC", "false_alarm_rate": "false alarms at the frozen threshold"}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from shiftproof.report.robustness import shift_and_severity
+from shiftproof.metrics.robustness import shift_and_severity
 
 LABELS = {"blind": "blind: fixed schedule, last weights", "oracle": "oracle: selected on the test set"}
 """What every table and page says of the protocol."""

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from shiftproof.report.charts import Axis, horizontal_ticks, label, svg
+from shiftproof.charts.svg import Axis, horizontal_ticks, label, svg
 from shiftproof.report.page import model_card, write_page
 
 MOST_POINTS = 600

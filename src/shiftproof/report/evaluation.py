@@ -14,7 +14,7 @@ from shiftproof.metrics import roc_points
 from shiftproof.metrics.confounds import Confound
 from shiftproof.report import charts
 from shiftproof.report.page import Legend, Picture, model_card, write_page
-from shiftproof.report.robustness import SUMMARIES, ConditionScores, Promise, worst_condition
+from shiftproof.metrics.robustness import SUMMARIES, ConditionScores, Promise, worst_condition
 from shiftproof.report.shift_section import Exhibit, shift_section
 
 __all__ = [

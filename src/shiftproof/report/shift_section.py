@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from shiftproof.report import charts, shift_charts
 from shiftproof.report.page import Picture
-from shiftproof.report.robustness import (
+from shiftproof.metrics.robustness import (
     ConditionScores,
     Family,
     Promise,

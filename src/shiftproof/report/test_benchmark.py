@@ -5,7 +5,7 @@ import re
 import pytest
 
 from shiftproof.report.benchmark import BenchmarkReport, write_benchmark_report
-from shiftproof.report.benchmark_charts import panel, scale_of
+from shiftproof.charts.benchmark import panel, scale_of
 from shiftproof.report.benchmark_results import FIGURES, LABELS, Results, Spread, row
 from shiftproof.report.benchmark_tables import latex, markdown, tables
 

@@ -23,7 +23,7 @@ def measured(reference: Reference, pixels: NDArray[np.uint8]) -> dict[str, Any]:
     values = measure(pixels)
     distance = reference.distance(values)
     return {
-        "measure": distance,
+        "distance": distance,
         "p_value": reference.p_value(distance),
         "levels": reference.by_group(values),
         "statistics": values.tolist(),

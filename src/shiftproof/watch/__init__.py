@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftproof.watch.deliver import Courier, MqttTopic, Webhook
+from shiftproof.watch.delivery import Courier, MqttTopic, Webhook
 from shiftproof.watch.journal import Journal
 from shiftproof.watch.run import Totals, Watch
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftproof.errors import DataError, UsageError
-from shiftproof.watch.arrivals import Identity
+from shiftproof.watch.folder_scanner import Identity
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);

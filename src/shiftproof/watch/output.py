@@ -14,7 +14,7 @@ from shiftproof.errors import DataError, UsageError
 
 COLUMNS = (
     *("number", "time", "path", "status", "score", "p_value", "verdict", "threshold", "milliseconds"),
-    *("measure", "drift", "message"),
+    *("distance", "drift", "message"),
 )
 CSV, JSON_LINES = ".csv", ".jsonl"
 

@@ -21,8 +21,8 @@ from shiftproof.data.images import read_bytes
 from shiftproof.detector import BATCH, Detector, Inspection, batched
 from shiftproof.drift import DriftState, Monitor
 from shiftproof.errors import DataError, ImageError
-from shiftproof.watch.arrivals import Arrivals, Identity, identify
-from shiftproof.watch.deliver import Courier, Receiver
+from shiftproof.watch.folder_scanner import Arrivals, Identity, identify
+from shiftproof.watch.delivery import Courier, Receiver
 from shiftproof.watch.journal import Journal
 from shiftproof.watch.output import Output
 
@@ -210,7 +210,7 @@ class Watch:
             return {**row, "status": "error", "message": str(seen)}
         row |= {"status": "ok", "score": seen.score, "p_value": seen.p_value, "verdict": seen.verdict}
         row |= {"threshold": seen.threshold, "milliseconds": round(seen.milliseconds, 3)}
-        return row if state is None else {**row, "measure": state.measure, "drift": state.status}
+        return row if state is None else {**row, "distance": state.distance, "drift": state.status}
 
     @staticmethod
     def _drift_row(number: int, identity: Identity, state: DriftState) -> dict[str, Any]:
@@ -218,7 +218,7 @@ class Watch:
         message = state.sentence if state.alert else "the drift is over: images are like the good ones again"
         told = {"findings": [asdict(finding) for finding in state.findings], "advice": state.advice}
         row = {"number": number, "time": _now(), "path": identity.name, "status": "drift"}
-        return {**row, "measure": state.measure, "drift": state.status, "message": message, **told}
+        return {**row, "distance": state.distance, "drift": state.status, "message": message, **told}
 
     def _save_drift(self) -> None:
         if self._monitor is not None:

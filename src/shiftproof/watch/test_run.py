@@ -16,7 +16,7 @@ import pytest
 from shiftproof.drift import Monitor, Reference
 from shiftproof.errors import DataError
 from shiftproof.watch import Journal, Watch
-from shiftproof.watch.arrivals import identify
+from shiftproof.watch.folder_scanner import identify
 from shiftproof.watch.output import Output
 from shiftproof.watch.run import DRIFT_STATE, resume_monitor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from shiftproof.service.page import drifting, history, inspecting, models, reviewing, signing
-from shiftproof.service.page.looks import refusal_page, static
+from shiftproof.service.page.rendering import refusal_page, static
 
 __all__ = ["refusal_page", "router", "static"]
 

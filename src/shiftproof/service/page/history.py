@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from shiftproof.service.api.given import StationOf
+from shiftproof.service.api.dependencies import StationDependency
 from shiftproof.service.api.history import Cursor, Id, write_review
-from shiftproof.service.page.chosen import Chosen, ChosenOf
-from shiftproof.service.page.exhibit import exhibit
-from shiftproof.service.page.looks import address, render
+from shiftproof.service.page.filters import HistoryFilters, HistoryFiltersParam
+from shiftproof.service.page.detail import exhibit
+from shiftproof.service.page.rendering import address, render
 from shiftproof.service.station import Station
 from shiftproof.service.store import history
 
@@ -21,7 +21,7 @@ _ROWS = 48
 
 @router.get("/history")
 def listed(
-    request: Request, station: StationOf, chosen: ChosenOf, before: Annotated[Cursor, Query()] = None
+    request: Request, station: StationDependency, chosen: HistoryFiltersParam, before: Annotated[Cursor, Query()] = None
 ) -> HTMLResponse:
     """The newest first; `before` leads to older ones."""
     chosen = chosen.but(queue="")
@@ -33,7 +33,7 @@ def listed(
 
 @router.get("/inspections/{number}")
 def one(
-    request: Request, station: StationOf, number: Id, chosen: ChosenOf, said: Annotated[Cursor, Query()] = None
+    request: Request, station: StationDependency, number: Id, chosen: HistoryFiltersParam, said: Annotated[Cursor, Query()] = None
 ) -> HTMLResponse:
     """Between its neighbours in what was chosen; `said` is the inspection that was reviewed just now."""
     shown = exhibit(station, number)
@@ -52,9 +52,9 @@ def one(
 
 @router.post("/inspections/{number}/review")
 def review(
-    station: StationOf,
+    station: StationDependency,
     number: Id,
-    chosen: ChosenOf,
+    chosen: HistoryFiltersParam,
     verdict: Annotated[Literal["good", "defective"], Form()],
     operator: Annotated[str, Form(max_length=100)] = "",
     note: Annotated[str, Form(max_length=2000)] = "",
@@ -64,7 +64,7 @@ def review(
     return RedirectResponse(_next(station, number, chosen), 303)
 
 
-def _next(station: Station, number: int, chosen: Chosen) -> str:
+def _next(station: Station, number: int, chosen: HistoryFilters) -> str:
     if chosen.queue == "sample":
         return chosen.link("/review/next", said=number)
     if chosen.queue == "newest":

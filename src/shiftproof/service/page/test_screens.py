@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from shiftproof.calibration import Calibration
 from shiftproof.service.conftest import BAD, CALIBRATION, GOOD, png
-from shiftproof.service.page.chosen import Chosen
-from shiftproof.service.page.curve import in_words, score_curve
-from shiftproof.service.page.reviewing import interval
-from shiftproof.service.refusal import Refusal
-from shiftproof.service.store import reviewing
+from shiftproof.service.page.filters import HistoryFilters
+from shiftproof.service.page.score_chart import in_words, score_curve
+from shiftproof.service.page.review import interval
+from shiftproof.service.errors import RequestError
+from shiftproof.service.store import reviews
 from shiftproof.service.test_station import files, inspect
 
 HTML = {"accept": "text/html"}
@@ -129,7 +129,7 @@ def test_pages_of_the_history_lead_through_all_of_it(screens):
 
 
 def test_times_of_the_form_are_those_of_the_wall_clock():
-    chosen = Chosen(since="2026-01-02T13:30", until="2026-01-02T13:30:00Z", zone=60).filter()
+    chosen = HistoryFilters(since="2026-01-02T13:30", until="2026-01-02T13:30:00Z", zone=60).filter()
     assert chosen.since == datetime(2026, 1, 2, 12, 30, tzinfo=UTC)
     assert chosen.until == datetime(2026, 1, 2, 13, 30, tzinfo=UTC)
 
@@ -137,8 +137,8 @@ def test_times_of_the_form_are_those_of_the_wall_clock():
 @given(st.text(), st.integers(-9999, 9999))
 def test_any_time_is_understood_or_refused(text, zone):
     try:
-        assert Chosen(since=text, zone=zone).filter().since is None or text
-    except Refusal as refusal:
+        assert HistoryFilters(since=text, zone=zone).filter().since is None or text
+    except RequestError as refusal:
         assert refusal.status == 422
 
 
@@ -159,5 +159,5 @@ def test_words_tell_how_many_held_out_scores_were_as_high(scores, score):
 
 
 def test_rates_of_nothing_and_of_everything_can_be_drawn():
-    for rate in (reviewing.rate(0, 0), reviewing.rate(0, 5), reviewing.rate(5, 5), reviewing.rate(1, 1000)):
+    for rate in (reviews.rate(0, 0), reviews.rate(0, 5), reviews.rate(5, 5), reviews.rate(1, 1000)):
         assert "nan" not in interval(rate, rate.high, "good", 0.05)
