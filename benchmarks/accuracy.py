@@ -20,7 +20,7 @@ import torch
 
 from shiftproof import product
 from shiftproof.detector import CALIBRATION_WITHOUT_MATCHING, load
-from shiftproof.evaluation import evaluate
+from shiftproof.pipelines import evaluate
 
 
 def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, seed: int) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from shiftproof.calibration import split_held_out
+from shiftproof.calibration import split_calibration
 from shiftproof.data import good_images, labelled_images, read_image, resize_image
 from shiftproof.detector import batched, load
 from shiftproof.methods import Method, exact_inference, to_images
@@ -80,7 +80,7 @@ def main() -> None:
             yield to_images(torch.from_numpy(np.stack([resize_image(read_image(path), size) for path in few])))
 
     good = good_images(arguments.data)
-    trained, held_out = split_held_out(len(good), detector.manifest["seed"])
+    trained, held_out = split_calibration(len(good), detector.manifest["seed"])
     test = labelled_images(arguments.data).images
     chosen = []
     for kind in (False, True):

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.calibration import split_held_out
+from shiftproof.calibration import split_calibration
 from shiftproof.calibration.conditional import FAMILIES, ConditionalCalibration
 from shiftproof.data import good_images, labelled_images, read_image, resize_image
 from shiftproof.detector import load
@@ -56,7 +56,7 @@ def main() -> None:
     def score(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         return np.concatenate([detector.maps_and_scores(pixels[k : k + 8])[1] for k in range(0, len(pixels), 8)])
 
-    held_out = [good[i] for i in split_held_out(len(good), seed)[1]]
+    held_out = [good[i] for i in split_calibration(len(good), seed)[1]]
     known = ConditionalCalibration.measure(
         held_out, size, score, detector.calibration, reference.trained, families=PRODUCTION, seed=seed
     )

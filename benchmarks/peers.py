@@ -105,11 +105,11 @@ def prepare(arguments: argparse.Namespace) -> list[Contender]:
     if not arguments.trained:
         make_up(arguments)
     elif not tests.is_file():
-        from shiftproof.calibration import split_held_out
+        from shiftproof.calibration import split_calibration
         from shiftproof.data import decode_images, good_images, labelled_images
 
         paths = good_images(arguments.data)
-        chosen, _ = split_held_out(len(paths), 0)
+        chosen, _ = split_calibration(len(paths), 0)
         np.save(fitted, decode_images([paths[i] for i in chosen], SIZE).pixels)
         samples = labelled_images(arguments.data).images
         pixels = decode_images([sample.path for sample in samples], SIZE).pixels
@@ -129,8 +129,8 @@ def prepare(arguments: argparse.Namespace) -> list[Contender]:
 
 def ours(name: str, folder: Path, arguments: argparse.Namespace, wide: bool = False) -> list[Contender]:
     """A model folder in torch and in all that it exports to."""
-    from shiftproof.artefact import load_manifest
     from shiftproof.export import export_model
+    from shiftproof.model_io import load_manifest
     from shiftproof.runtime import BACKENDS, has_bfloat16
 
     copy = arguments.out / name.replace(" ", "-")
@@ -322,7 +322,7 @@ def ask(what: str, one: Contender, arguments: argparse.Namespace) -> dict[str, f
 
 def run(one: Contender, arguments: argparse.Namespace) -> dict[str, float]:
     """Seconds until the first verdict, latency one by one, throughput by eights, peak memory."""
-    from shiftproof.bench.measure import peak_memory
+    from shiftproof.profiling.measure import peak_memory
 
     pixels = np.load(arguments.out / "test.npz")["pixels"][:TOGETHER]
     started = time.perf_counter()

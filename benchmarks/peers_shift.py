@@ -33,16 +33,16 @@ from anomalib.models.image.reverse_distillation.torch_model import ReverseDistil
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shiftproof.artefact import environment, write_json_atomic
-from shiftproof.calibration import split_held_out
+from shiftproof.calibration import split_calibration
 from shiftproof.data import decode_images, good_images
 from shiftproof.detector import Detector
-from shiftproof.evaluation import evaluate
 from shiftproof.methods import Inspector
 from shiftproof.methods.base import to_images
+from shiftproof.model_io import environment, write_json_atomic
 from shiftproof.networks.teacher import Teacher, load_teacher
+from shiftproof.pipelines import evaluate
 from shiftproof.product import calibrate
-from shiftproof.torch_engine import TorchEngine
+from shiftproof.torch_backend import TorchBackend
 from shiftproof.training import fit_size, format_size, parse_size
 
 BACKBONE = "resnet18.tv_in1k"
@@ -155,13 +155,13 @@ def compute(cell: Path, data: Path, name: str, arguments: argparse.Namespace) ->
     """Fit, calibrate and evaluate one cell; its folder keeps ``cell.json``, the scores and the report."""
     size, seed = fit_size(parse_size(arguments.image_size)), arguments.seed
     paths = good_images(data)
-    chosen, held_out = (decode_images([paths[i] for i in part], size) for part in split_held_out(len(paths), seed))
+    chosen, held_out = (decode_images([paths[i] for i in part], size) for part in split_calibration(len(paths), seed))
     teacher, source = load_teacher(BACKBONE, arguments.weights)
     peer, seconds, processor_seconds = fitted(cell, name, teacher, chosen.pixels, arguments.epochs, seed)
     calibration = calibrate(peer.eval(), held_out.pixels, FALSE_ALARMS)
     versions = {**environment(), "anomalib": importlib.metadata.version("anomalib")}
-    images: dict[str, Any] = {"train_images": len(chosen.pixels), "held_out_images": len(held_out.pixels)}
-    images |= {"fingerprint": chosen.fingerprint, "held_out_fingerprint": held_out.fingerprint}
+    images: dict[str, Any] = {"train_images": len(chosen.pixels), "calibration_images": len(held_out.pixels)}
+    images |= {"fingerprint": chosen.fingerprint, "calibration_fingerprint": held_out.fingerprint}
     manifest: dict[str, Any] = {
         "method": f"anomalib {name}",
         "config": {"backbone": BACKBONE, "image_size": size, "seed": seed},
@@ -171,7 +171,7 @@ def compute(cell: Path, data: Path, name: str, arguments: argparse.Namespace) ->
         "environment": versions,
     }
     metrics = evaluate(
-        Detector(TorchEngine(peer, size), calibration, manifest), data, cell, shifts=arguments.shifts, warn=print
+        Detector(TorchBackend(peer, size), calibration, manifest), data, cell, shifts=arguments.shifts, warn=print
     ).metrics
     quantile = float(np.quantile(calibration.scores, 1 - FALSE_ALARMS))
     facts = {

@@ -130,12 +130,12 @@ def main() -> None:
         for percent in (50, 99)
     }
     print(
-        f"{detector.backend}, {given.size}x{given.size} images, {given.clients} clients, {len(latencies)} inspections"
+        f"{detector.backend.name}, {given.size}x{given.size} images, {given.clients} clients, {len(latencies)} inspections"
     )
     print(f"ratio of the medians: {ratio:.3f}")
     print("; ".join(f"{name} {value:.1f} ms" for name, value in milliseconds.items()))
     if given.json:
-        content = {"rates": rates, "ratio": ratio, "milliseconds": milliseconds, "backend": detector.backend}
+        content = {"rates": rates, "ratio": ratio, "milliseconds": milliseconds, "backend": detector.backend.name}
         given.json.write_text(json.dumps({**content, "clients": given.clients, "size": given.size}, indent=2) + "\n")
 
 

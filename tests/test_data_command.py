@@ -74,8 +74,8 @@ def test_images_that_a_data_set_holds_out_place_the_threshold(shiftproof, tmp_pa
     category = generate("mvtec-2", tmp_path / "can", np.random.default_rng(0), train=5, calibration=4, size=(64, 64))
     assert shiftproof("train", category, tmp_path / "model", "--method", "rd", *QUICK).code == 0
     facts = read_json(tmp_path / "model" / "model.json")["data"]
-    assert (facts["train_images"], facts["held_out_images"]) == (5, 4)
-    assert facts["held_out_from"] == "the data set's own validation images"
+    assert (facts["train_images"], facts["calibration_images"]) == (5, 4)
+    assert facts["calibration_from"] == "the data set's own validation images"
     assert shiftproof("evaluate", tmp_path / "model", category, "--out", tmp_path / "out").code == 0
     assert read_json(tmp_path / "out" / "metrics.json")["clean"]["images"]["defective"] == 3
 
@@ -86,8 +86,8 @@ def test_a_shifted_copy_is_a_data_set_too(shiftproof, tmp_path, layout):
     out = tmp_path / "out"
     assert shiftproof("corrupt", category, out, "--shift", "rotation", "--severity", 1).code == 0
     before, after = labelled_images(category), labelled_images(out)
-    assert [(item.name, item.kind, item.defective) for item in after.images] == [
-        (item.name, item.kind, item.defective) for item in before.images
+    assert [(item.name, item.defect_type, item.defective) for item in after.images] == [
+        (item.name, item.defect_type, item.defective) for item in before.images
     ]
     assert after.has_masks
     for item in after.images:

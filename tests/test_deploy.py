@@ -1,4 +1,4 @@
-"""`shiftproof export`, what then runs, and `shiftproof bench`."""
+"""`shiftproof export`, what then runs, and `shiftproof profile`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_predict_and_evaluate_say_the_same_with_every_backend(shiftproof, export
         metrics[backend] = read_json(out / "metrics.json")["clean"]
         np.testing.assert_allclose(scores(out), scores(tmp_path / "torch"), rtol=1e-3)
         assert metrics[backend]["image"] == pytest.approx(metrics["torch"]["image"])
-    assert package.load(exported).backend == "openvino"
+    assert package.load(exported).backend.name == "openvino"
     np.testing.assert_array_equal(scores(tmp_path / "auto"), scores(tmp_path / "openvino"))
     with pytest.raises(BackendError, match=r"inside openvino's graph: shiftproof.load\(model, backend='torch'\)"):
         package.load(exported).method  # noqa: B018
@@ -50,11 +50,11 @@ def test_info_names_the_graphs(shiftproof, model, exported):
         (("export", "nowhere"), "no model at nowhere"),
         (("predict", "MODEL", "x.png", "--out", "out", "--backend", "onnx"), "holds no graph for onnx (nothing is"),
         (("predict", "MODEL", "x.png", "--out", "out", "--backend", "tensorrt"), "unknown backend 'tensorrt'"),
-        (("bench", "MODEL", "--threads", "4096"), "4096 threads: expected 1 to"),
-        (("bench", "MODEL", "--threads", "0"), "0 threads: expected 1 to"),
-        (("bench", "MODEL", "--seconds", "0"), "0.0 seconds: expected a time above 0"),
-        (("bench", "MODEL", "--backends", "openvino"), "holds no graph for openvino (nothing is exported yet)"),
-        (("bench", "MODEL", "--data", "nowhere"), "nowhere: no such file"),
+        (("profile", "MODEL", "--threads", "4096"), "4096 threads: expected 1 to"),
+        (("profile", "MODEL", "--threads", "0"), "0 threads: expected 1 to"),
+        (("profile", "MODEL", "--seconds", "0"), "0.0 seconds: expected a time above 0"),
+        (("profile", "MODEL", "--backends", "openvino"), "holds no graph for openvino (nothing is exported yet)"),
+        (("profile", "MODEL", "--data", "nowhere"), "nowhere: no such file"),
     ],
 )
 def test_wrong_use_is_one_line(shiftproof, model, arguments, message, tmp_path, monkeypatch):
@@ -67,11 +67,11 @@ def test_wrong_use_is_one_line(shiftproof, model, arguments, message, tmp_path, 
 
 def test_a_bench_has_a_row_for_every_backend_and_number_of_threads(shiftproof, exported, product, tmp_path):
     said = shiftproof(
-        *("bench", exported, "--backends", "onnx", "torch", "--threads", 1, "--seconds", 0.01),
-        *("--data", product / "test", "--json", tmp_path / "bench.json"),
+        *("profile", exported, "--backends", "onnx", "torch", "--threads", 1, "--seconds", 0.01),
+        *("--data", product / "test", "--json", tmp_path / "profile.json"),
     )
     assert said.code == 0
-    found = read_json(tmp_path / "bench.json")
+    found = read_json(tmp_path / "profile.json")
     assert found["images"] == "7 images of test"
     assert [(one["backend"], one["threads"]) for one in found["results"]] == [("onnx", 1), ("torch", 1)]
     light, heavy = found["results"]

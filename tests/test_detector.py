@@ -182,7 +182,7 @@ def test_a_damaged_model_is_refused_in_a_line(shiftproof, own_model, product, tm
 
 def test_a_model_whose_weights_are_of_another_method_is_refused(own_model):
     """A folder that is whole, but that this version cannot have written."""
-    from shiftproof.artefact import load_manifest, load_weights, save_model
+    from shiftproof.model_io import load_manifest, load_weights, save_model
 
     manifest, weights = load_manifest(own_model), load_weights(own_model)
     for change, message in (

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import shiftproof as package
-from shiftproof.artefact import MANIFEST, load_manifest, model_folder, write_json_atomic
 from shiftproof.drift import GROUPS
+from shiftproof.model_io import MANIFEST, load_manifest, model_folder, write_json_atomic
 
 from .parts import read_csv, read_json, save, texture
 from .test_evaluate import assert_self_contained
@@ -53,8 +53,8 @@ def test_a_drift_is_found_named_and_written_down(shiftproof, model, stream, tmp_
     )
     found = read_json(tmp_path / "drift.json")
     (episode,) = found["episodes"]
-    assert (episode["found"], episode["ended"], episode["path"]) == (alert, None, rows[alert - 1]["path"])
-    assert abs(episode["began"] - 41) <= 3 and episode["findings"][0]["word"] == "darker"
+    assert (episode["alert_index"], episode["end_index"], episode["path"]) == (alert, None, rows[alert - 1]["path"])
+    assert abs(episode["start_index"] - 41) <= 3 and episode["findings"][0]["description"] == "darker"
     assert (found["images"], found["unreadable"], found["alpha"], found["reference_images"]) == (60, 0, 1e-4, 40)
     assert found["last"]["status"] == "drift" and set(found["last"]["levels"]) == set(GROUPS)
     text = assert_self_contained(tmp_path / "drift.html")
@@ -167,7 +167,7 @@ def test_ctrl_c_ends_a_watch_with_all_that_is_in_hand_written(shiftproof, model,
         (("--out", "out.csv", "--settle", "-1"), "--settle -1.0: expected seconds, 0 or more"),
         (("--out", "out.csv", "--webhook", "host"), "expected an address such as https://host/path"),
         (("--out", "out.csv", "--mqtt", "host"), "expected HOST[:PORT]/TOPIC"),
-        (("--out", "out.csv", "--done", "DIR"), "is the folder that is watched"),
+        (("--out", "out.csv", "--move-to", "DIR"), "is the folder that is watched"),
     ],
 )
 def test_wrong_use_of_watch_is_one_line(shiftproof, model, tmp_path, monkeypatch, arguments, message):
@@ -179,6 +179,6 @@ def test_wrong_use_of_watch_is_one_line(shiftproof, model, tmp_path, monkeypatch
 
 def test_drift_and_watch_need_no_torch():
     code = (
-        "import sys; sys.modules['torch'] = None; import shiftproof.evaluation.follow, shiftproof.watch, shiftproof.cli"
+        "import sys; sys.modules['torch'] = None; import shiftproof.pipelines.drift, shiftproof.watch, shiftproof.cli"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

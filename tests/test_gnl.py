@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import shiftproof as package
-from shiftproof.calibration import split_held_out
+from shiftproof.calibration import split_calibration
 from shiftproof.cli import run
 from shiftproof.cli.console import Bar
 from shiftproof.data import decode_images
@@ -62,7 +62,7 @@ def test_the_model_says_what_it_was_made_with_and_keeps_two_thresholds(gnl):
 def test_the_common_scale_is_that_of_held_out_images(gnl, product):
     detector = package.load(gnl, "torch")
     paths = sorted((product / "train" / "good").iterdir())
-    trained, held_out = split_held_out(len(paths), detector.manifest["seed"])
+    trained, held_out = split_calibration(len(paths), detector.manifest["seed"])
     kept = {key: value.clone() for key, value in detector.method.scale.state_dict().items()}
     for chosen, same in ((held_out, True), (trained, False)):
         with exact_inference():

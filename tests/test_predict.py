@@ -14,8 +14,8 @@ from shiftproof.detector import load
 from .parts import read_csv, read_json, save, scratched, texture
 from .test_evaluate import assert_self_contained
 
-prediction = importlib.import_module("shiftproof.evaluation.predict")  # the package gives the function that name
-COLUMNS = ["path", "status", "score", "p_value", "verdict", "threshold", "milliseconds", "error"]
+prediction = importlib.import_module("shiftproof.pipelines.predict")  # the package gives the function that name
+COLUMNS = ["path", "status", "score", "p_value", "verdict", "threshold", "latency_ms", "error"]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_the_table_has_a_row_for_every_image(predicted, model, product):
         assert float(row["threshold"]) == threshold
         assert row["verdict"] == ("defective" if float(row["score"]) > threshold else "good")
         assert 0 < float(row["p_value"]) <= 1
-        assert float(row["milliseconds"]) > 0
+        assert float(row["latency_ms"]) > 0
         assert row["error"] == ""
     assert {row["verdict"] for row in rows if "scratch" in row["path"]} == {"defective"}
 

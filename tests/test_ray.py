@@ -1,4 +1,4 @@
-"""``--engine ray``: what the local engine finds, each row once, whoever is killed meanwhile."""
+"""``--executor ray``: what the local executor finds, each row once, whoever is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from shiftproof.errors import BackendError
-from shiftproof.scale import Request, benchmark, cluster, ray_engine
-from shiftproof.distributed.predict import predict_with_ray
-from shiftproof.benchmark.runs import Cell
+from shiftproof.benchmark import BenchmarkRequest, run_benchmark
+from shiftproof.benchmark.execution import Reporter
+from shiftproof.benchmark.local_executor import RunOptions, run_local
+from shiftproof.benchmark.runs import Run
+from shiftproof.distributed import cluster, ray_executor
 from shiftproof.distributed.cluster import Cluster, connected, reason
-from shiftproof.benchmark.execution import Telling
-from shiftproof.benchmark.local_executor import Work, run_local
-from shiftproof.distributed.ray_executor import RayEngine
+from shiftproof.distributed.predict import predict_with_ray
+from shiftproof.distributed.ray_executor import RayExecutor
+from shiftproof.errors import BackendError
 from shiftproof.training import Interrupted
 
 from .parts import SIDE, read_csv, read_json, save, texture
 
 IMAGES = 120
 WORKERS = Cluster(workers=2)
-RAY = ("--engine", "ray", "--workers", "1")
+RAY = ("--executor", "ray", "--workers", "1")
 
 
 @pytest.fixture(scope="module")
 def started():
     """Ray on this machine, once for all tests: who finds it connected stays so."""
-    with connected(WORKERS) as room:
-        assert room.workers == 2
+    with connected(WORKERS) as resources:
+        assert resources.workers == 2
         import ray
 
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
@@ -65,7 +66,7 @@ def images(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(light, images, tmp_path_factory) -> dict[str, dict[str, str]]:
-    """What the local engine finds."""
+    """What the local executor finds."""
     from shiftproof.cli import run
 
     out = tmp_path_factory.mktemp("local")
@@ -83,7 +84,7 @@ def assert_same_rows(out, expected):
         assert wanted["error"].startswith(row["error"] or "-" * bool(wanted["error"]))
         for name in ("score", "p_value", "threshold"):
             assert row[name] == (pytest.approx(float(wanted[name]), rel=1e-5) if wanted[name] else None)
-        assert (row["milliseconds"] is None) == (row["status"] == "error")
+        assert (row["latency_ms"] is None) == (row["status"] == "error")
 
 
 def workers(title):
@@ -160,7 +161,7 @@ def test_a_killed_run_goes_on_without_scoring_a_shard_again(started, shiftproof,
     assert len(before) < len(after)
     assert before.items() <= after.items()
     assert_same_rows(tmp_path / "out", expected)
-    assert "no heatmaps with this engine, unless --heatmaps asks for them" in said.out
+    assert "no heatmaps with this executor, unless --heatmaps asks for them" in said.out
     assert not (tmp_path / "out" / "heatmaps").exists()
     # All is there: Ray is not even asked.
     assert shiftproof(*arguments, "--address", "nowhere:1").code == 3
@@ -172,7 +173,7 @@ def test_a_killed_run_goes_on_without_scoring_a_shard_again(started, shiftproof,
     assert (said.code, "model.onnx" in said.error) == (2, True)
 
 
-REQUEST = Request(
+REQUEST = BenchmarkRequest(
     methods=("rd",),
     seeds=(0, 1),
     image_size=str(SIDE),
@@ -181,7 +182,7 @@ REQUEST = Request(
 )
 
 
-def test_a_killed_cell_is_begun_again_and_rows_are_the_local_ones(started, product, tmp_path, monkeypatch):
+def test_a_killed_run_is_begun_again_and_rows_are_the_local_ones(started, product, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # paths that mean nothing to a worker elsewhere
     shutil.copytree(product, "part")
     told, ended, stop = [], [], threading.Event()
@@ -197,12 +198,12 @@ def test_a_killed_cell_is_begun_again_and_rows_are_the_local_ones(started, produ
     killer = threading.Thread(target=kill_one)
     killer.start()
     try:
-        found = benchmark(
+        found = run_benchmark(
             Path("part"),
             Path("out"),
             REQUEST,
-            engine=RayEngine(WORKERS),
-            on_cell=lambda done, total, cell: ended.append((done, total, cell.seed)),
+            executor=RayExecutor(WORKERS),
+            on_run=lambda done, total, item: ended.append((done, total, item.seed)),
         )
     finally:
         stop.set()
@@ -211,27 +212,27 @@ def test_a_killed_cell_is_begun_again_and_rows_are_the_local_ones(started, produ
     assert not found.failures
     assert sorted(seed for *_, seed in ended) == [0, 1]
     assert [part[:2] for part in ended] == [(1, 2), (2, 2)]
-    local = benchmark(Path("part"), Path("whole"), REQUEST, engine=run_local)
+    local = run_benchmark(Path("part"), Path("whole"), REQUEST, executor=run_local)
     rows, whole = (read_json(Path(name, "results.json"))["rows"] for name in ("out", "whole"))
     assert len(rows) == 2
     assert [{**row, "train_seconds": 0} for row in rows] == [{**row, "train_seconds": 0} for row in whole]
     assert not local.failures
-    assert benchmark(Path("part"), Path("out"), REQUEST, engine=RayEngine(Cluster("nowhere:1"))).failures == []
+    assert run_benchmark(Path("part"), Path("out"), REQUEST, executor=RayExecutor(Cluster("nowhere:1"))).failures == []
 
 
-class Deadly(Cell):
-    """A cell that no worker survives."""
+class Deadly(Run):
+    """A run that no worker survives."""
 
     def result(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_cell_that_kills_every_worker_is_one_line_and_the_others_run(started, monkeypatch, tmp_path):
-    for module in (cluster, ray_engine):
+def test_a_run_that_kills_every_worker_is_one_line_and_the_others_run(started, monkeypatch, tmp_path):
+    for module in (cluster, ray_executor):
         monkeypatch.setattr(module, "RETRIES", 1)
-    cells = [Deadly(tmp_path, "rd", "deadly", 0, {}, tmp_path), Cell(tmp_path, "rd", "gone", 0, {}, tmp_path / "gone")]
-    cells[1].settings["layout"] = "auto"
-    ended = {cell.category: line for cell, line in RayEngine(WORKERS)(cells, Work(), Telling())}
+    runs = [Deadly(tmp_path, "rd", "deadly", 0, {}, tmp_path), Run(tmp_path, "rd", "gone", 0, {}, tmp_path / "gone")]
+    runs[1].settings["layout"] = "auto"
+    ended = {item.category: line for item, line in RayExecutor(WORKERS)(runs, RunOptions(), Reporter())}
     assert ended["deadly"].startswith("deadly, rd, seed 0: its worker died 2 times, killed for its memory as a rule; ")
     assert ended["gone"].startswith("gone, rd, seed 0: ")
     assert "died" not in ended["gone"]
@@ -240,12 +241,15 @@ def test_a_cell_that_kills_every_worker_is_one_line_and_the_others_run(started, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--engine", "spark"), "unknown engine 'spark'"),
-        (("--address", "auto"), "--address says where Ray runs: give --engine ray as well"),
+        (("--executor", "spark"), "unknown executor 'spark'"),
+        (("--address", "auto"), "--address says where Ray runs: give --executor ray as well"),
         (("--workers", 2), "--workers says where Ray runs"),
-        (("--engine", "ray", "--workers", 0), "workers 0 is too small"),
-        (("--engine", "ray", "--address", "ray://head:1"), "expected auto, or HOST:PORT"),
-        (("--engine", "ray", "--address", "127.0.0.1:1"), "no Ray cluster answers at 127.0.0.1:1 (Connection refused)"),
+        (("--executor", "ray", "--workers", 0), "workers 0 is too small"),
+        (("--executor", "ray", "--address", "ray://head:1"), "expected auto, or HOST:PORT"),
+        (
+            ("--executor", "ray", "--address", "127.0.0.1:1"),
+            "no Ray cluster answers at 127.0.0.1:1 (Connection refused)",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["predict", "benchmark"])

@@ -68,7 +68,7 @@ def test_an_image_in_a_row_out(client, scratch, fine, exported):
     uploads = [("files", ("scratch.png", scratch)), ("files", ("fine.png", fine))]
     bad, good = client.post("/v1/models/part/inspect", files=uploads).json()["results"]
     detector = shiftproof.load(exported)
-    assert bad["backend"] == detector.backend == "openvino"
+    assert bad["backend"] == detector.backend.name == "openvino"
     for seen, image in ((bad, scratched(1)[0]), (good, texture(1))):
         expected = detector.inspect(image)
         assert seen["score"] == pytest.approx(expected.score, rel=1e-5)
@@ -183,8 +183,8 @@ def test_wrong_use_is_one_line(shiftproof, exported, arguments, message, tmp_pat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "short").write_text("short\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        reserve = {"MODEL": exported, "TAKEN": taken.getsockname()[1]}
-        said = shiftproof("serve", "--data", "data", *(reserve.get(one, one) for one in arguments))
+        places = {"MODEL": exported, "TAKEN": taken.getsockname()[1]}
+        said = shiftproof("serve", "--data-dir", "data", *(places.get(one, one) for one in arguments))
     assert (said.code, said.out) == (2, "")
     assert message in said.error
     assert "secret@" not in said.error

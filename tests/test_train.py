@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftproof.artefact import model_folder
 from shiftproof.cli.console import Bar
+from shiftproof.model_io import model_folder
 from shiftproof.training.checkpoint import FILE
 
 from .parts import QUICK, read_json, save, texture, weights_sha256
@@ -47,7 +47,7 @@ def test_the_model_folder_says_how_it_was_made(model):
     assert manifest["config"]["method"]["matching"] == "pixels"
     assert manifest["teacher"]["name"] == "tf_efficientnet_lite0.in1k"
     assert len(manifest["teacher"]["sha256"]) == 64
-    assert (manifest["data"]["train_images"], manifest["data"]["held_out_images"]) == (7, 3)
+    assert (manifest["data"]["train_images"], manifest["data"]["calibration_images"]) == (7, 3)
     assert manifest["data"]["unreadable"] == []
     assert manifest["training"]["steps"] == 6
     assert len(manifest["calibration"]["scores"]) == 3
@@ -175,7 +175,7 @@ def test_an_image_that_cannot_be_read_is_left_out_and_said_so(shiftproof, own_pr
     assert warning.startswith(f"warning: left out: {damaged}: is damaged or truncated")
     facts = read_json(tmp_path / "model" / "model.json")["data"]
     assert facts["unreadable"] == [str(damaged)]
-    assert facts["train_images"] + facts["held_out_images"] == 9
+    assert facts["train_images"] + facts["calibration_images"] == 9
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_three_images_are_enough_in_a_flat_folder(shiftproof, tmp_path):
     said = shiftproof("train", tmp_path / "data", tmp_path / "model", *QUICK)
     assert said.code == 0
     facts = read_json(tmp_path / "model" / "model.json")["data"]
-    assert (facts["train_images"], facts["held_out_images"]) == (2, 1)
+    assert (facts["train_images"], facts["calibration_images"]) == (2, 1)
 
 
 def test_a_size_that_the_networks_cannot_halve_is_rounded_and_said_so(shiftproof, product, tmp_path):
@@ -254,9 +254,9 @@ def test_images_to_calibrate_with_may_lie_elsewhere(shiftproof, product, tmp_pat
     said = shiftproof("train", product, tmp_path / "model", "--calibration", tmp_path / "further", *QUICK)
     assert said.code == 0
     manifest = read_json(tmp_path / "model" / "model.json")
-    assert (manifest["data"]["train_images"], manifest["data"]["held_out_images"]) == (10, 5)
+    assert (manifest["data"]["train_images"], manifest["data"]["calibration_images"]) == (10, 5)
     assert len(manifest["calibration"]["scores"]) == 5
-    assert manifest["data"]["held_out_from"] == str(tmp_path / "further")
+    assert manifest["data"]["calibration_from"] == str(tmp_path / "further")
 
 
 def test_training_images_cannot_place_the_threshold(shiftproof, product, tmp_path):

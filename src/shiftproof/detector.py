@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shiftproof.artefact import load_manifest
 from shiftproof.calibration import Calibration
 from shiftproof.data import in_order, read_image, resize_image
 from shiftproof.errors import BackendError, ImageError, ModelError, unknown
-from shiftproof.runtime import AUTO, TORCH, Engine, choose_backend, open_graph
+from shiftproof.model_io import load_manifest
+from shiftproof.runtime import AUTO, TORCH, Backend, choose_backend, open_graph
 
 if TYPE_CHECKING:
     from shiftproof.calibration.conditional import ConditionalCalibration
@@ -39,7 +39,7 @@ class Inspection:
     defective: bool  # score > threshold
     anomaly_map: NDArray[np.float32]  # [H, W] of the image's own size
     mask: NDArray[np.bool_]  # [H, W]: where the map lies above the threshold; empty if and only if not defective
-    milliseconds: float  # of resizing, networks and map, its share of the batch
+    latency_ms: float  # of resizing, networks and map, its share of the batch
     pixels: NDArray[np.uint8]  # [h, w, 3]: the image as the networks saw it
 
     @property
@@ -49,10 +49,10 @@ class Inspection:
 
 
 class Detector:
-    """An engine with its calibration, and the record of how the model was made.
+    """A backend with its calibration, and the record of how the model was made.
 
     Args:
-        engine: computes maps and scores, in torch or from an exported graph.
+        backend: computes maps and scores, in torch or from an exported graph.
         calibration: from held-out good images.
         manifest: content of ``model.json``.
         conditional: judges images that do not look as usual; None: the calibration judges all of them.
@@ -60,12 +60,12 @@ class Detector:
 
     def __init__(
         self,
-        engine: Engine,
+        backend: Backend,
         calibration: Calibration,
         manifest: Mapping[str, Any],
         conditional: ConditionalCalibration | None = None,
     ):
-        self.engine = engine
+        self.backend = backend
         self.calibration = calibration
         self.manifest = manifest
         self.conditional = conditional
@@ -73,12 +73,7 @@ class Detector:
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width that the networks see."""
-        return self.engine.image_size
-
-    @property
-    def backend(self) -> str:
-        """What computes: "torch", "onnx", "openvino", ..."""
-        return self.engine.name
+        return self.backend.image_size
 
     @property
     def method(self) -> Method:
@@ -87,10 +82,10 @@ class Detector:
         Raises:
             BackendError: another backend computes.
         """
-        inspector = getattr(self.engine, "inspector", None)
+        inspector = getattr(self.backend, "inspector", None)
         if inspector is None:
             raise BackendError(
-                f"the networks are inside {self.backend}'s graph: shiftproof.load(model, backend='torch') has them"
+                f"the networks are inside {self.backend.name}'s graph: shiftproof.load(model, backend='torch') has them"
             )
         method: Method = inspector.method
         return method
@@ -143,11 +138,11 @@ class Detector:
                 else:
                     anomaly_map, score = next(judged)
                     assert file.resized is not None
-                    shape, milliseconds = file.image.shape[:2], file.milliseconds + each
+                    shape, latency_ms = file.image.shape[:2], file.latency_ms + each
                     yield (
                         file.path,
                         file.image,
-                        self._judge(shape, file.resized, anomaly_map, float(score), milliseconds),
+                        self._judge(shape, file.resized, anomaly_map, float(score), latency_ms),
                     )
 
     def maps_and_scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -159,11 +154,11 @@ class Detector:
         Returns:
             anomaly maps, float32 [B, H, W], and scores, float64 [B].
         """
-        return self.engine.maps_and_scores(pixels)
+        return self.backend.maps_and_scores(pixels)
 
     def evaluate(self, data: str | Path, out: str | Path, **options: Any) -> dict[str, Any]:
-        """Evaluate on a labelled test set; see :func:`shiftproof.evaluation.evaluate`. Returns ``metrics.json``."""
-        from shiftproof.evaluation import evaluate
+        """Evaluate on a labelled test set; see :func:`shiftproof.pipelines.evaluate`. Returns ``metrics.json``."""
+        from shiftproof.pipelines import evaluate
 
         return evaluate(self, Path(data), Path(out), **options).metrics
 
@@ -192,7 +187,7 @@ class Detector:
         pixels: NDArray[np.uint8],
         anomaly_map: NDArray[np.float32],
         score: float,
-        milliseconds: float,
+        latency_ms: float,
     ) -> Inspection:
         size = (shape[0], shape[1])
         calibration = self.calibration if self.conditional is None else self.conditional.for_image(pixels)
@@ -203,7 +198,7 @@ class Detector:
             defective=calibration.is_defective(score),
             anomaly_map=resize_map(anomaly_map, size),
             mask=_resize_mask(anomaly_map > calibration.threshold, size),
-            milliseconds=milliseconds,
+            latency_ms=latency_ms,
             pixels=pixels,
         )
 
@@ -215,7 +210,7 @@ class _File:
     path: Path
     image: NDArray[np.uint8] | ImageError  # at its own size
     resized: NDArray[np.uint8] | None = None  # at the model's
-    milliseconds: float = 0.0  # that resizing took
+    latency_ms: float = 0.0  # that resizing took
 
 
 def load(
@@ -260,7 +255,7 @@ def load(
 
             conditional = load_conditional(folder, manifest, calibration)
         if name == TORCH:
-            from shiftproof.torch_engine import open_torch
+            from shiftproof.torch_backend import open_torch
 
             detector = Detector(open_torch(folder, manifest, threads), calibration, manifest, conditional)
             if leave_out:

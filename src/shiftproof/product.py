@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from shiftproof.artefact import MANIFEST, TRAINING, environment, refuse_occupied, save_model
-from shiftproof.calibration import Calibration, split_held_out
+from shiftproof.calibration import Calibration, split_calibration
 from shiftproof.calibration.conditional import CONDITIONAL, CONDITIONAL_FILE, ConditionalCalibration, families_of
 from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
 from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_MATCHING, Detector, load
@@ -23,6 +22,7 @@ from shiftproof.drift.reference import DRIFT, REFERENCE, make_reference
 from shiftproof.errors import DataError, ModelError, UsageError, unknown
 from shiftproof.methods import Inspector, Method, exact_inference, method_class
 from shiftproof.methods.gnl import Gnl
+from shiftproof.model_io import MANIFEST, TRAINING, environment, refuse_occupied, save_model
 from shiftproof.networks.teacher import DEFAULT_BACKBONE, load_teacher, teacher_manifest
 from shiftproof.synthesis.textures import load_textures
 from shiftproof.training import Progress, Record, TrainConfig, fit, fit_size, format_size, load_checkpoint, parse_size
@@ -112,7 +112,7 @@ def train(
         listener.say(f"{folder} is finished: there is nothing to resume")
         return load(folder)
     refuse_occupied(folder, overwrite or resume)
-    train_paths, held_out_paths, held_out_from = _choose_images(Path(data), layout, calibration, config.seed)
+    train_paths, held_out_paths, calibration_from = _choose_images(Path(data), layout, calibration, config.seed)
     torch.manual_seed(config.seed)
     teacher, source = load_teacher(backbone, Path(weights) if weights else None)
     network = kind(teacher, method_config)
@@ -188,10 +188,10 @@ def train(
                 "data": {
                     "name": Path(data).resolve().name,
                     "train_images": len(good.pixels),
-                    "held_out_images": len(held_out.pixels),
-                    "held_out_from": held_out_from,
+                    "calibration_images": len(held_out.pixels),
+                    "calibration_from": calibration_from,
                     "fingerprint": good.fingerprint,
-                    "held_out_fingerprint": held_out.fingerprint,
+                    "calibration_fingerprint": held_out.fingerprint,
                     "textures_fingerprint": textures_fingerprint,  # None: they were made, or there were none
                     "unreadable": [str(path) for path, _ in (*good.failures, *held_out.failures)],
                 },
@@ -323,8 +323,8 @@ def _choose_images(
             f"{data} holds {len(paths)} good image{'s'[: len(paths) != 1]}: expected 3 at least, "
             "two to train on and one to place the threshold; add images"
         )
-    chosen, held_out_indices = split_held_out(len(paths), seed)
-    return [paths[i] for i in chosen], [paths[i] for i in held_out_indices], "a random part of the good images"
+    chosen, calibration_indices = split_calibration(len(paths), seed)
+    return [paths[i] for i in chosen], [paths[i] for i in calibration_indices], "a random part of the good images"
 
 
 def _warn_of_copies(good: DecodedImages, held_out: DecodedImages, listener: Listener) -> None:

@@ -1,4 +1,4 @@
-"""``shiftproof benchmark``: methods x categories x seeds, each cell once, and tables of what is finished."""
+"""``shiftproof benchmark``: methods x categories x seeds, each run once, and tables of what is finished."""
 
 from __future__ import annotations
 
@@ -7,78 +7,80 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shiftproof.benchmark.execution import Reporter
+from shiftproof.benchmark.local_executor import RunOptions, run_local
+from shiftproof.benchmark.outputs import clear, write_outputs
+from shiftproof.benchmark.plan import BenchmarkRequest, Plan, plan
+from shiftproof.benchmark.runs import Run
 from shiftproof.errors import DataError
 from shiftproof.report.benchmark_results import Results, Row
-from shiftproof.benchmark.runs import Cell
-from shiftproof.benchmark.execution import Telling
-from shiftproof.benchmark.local_executor import Work, run_local
-from shiftproof.benchmark.outputs import clear, write_outputs
-from shiftproof.benchmark.plan import Plan, Request, plan
 
-Engine = Callable[[Sequence[Cell], Work, Telling], Iterator[tuple[Cell, str | None]]]
-"""Works on cells and yields each when it has ended, with a line where it failed."""
+Executor = Callable[[Sequence[Run], RunOptions, Reporter], Iterator[tuple[Run, str | None]]]
+"""Works on runs and yields each when it has ended, with a line where it failed."""
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class BenchmarkResult:
     """What a benchmark found."""
 
     plan: Plan
-    results: Results  # of every finished cell
-    failures: list[str]  # a line for each cell that failed
-    unusable: int  # images that could not be used, in all cells
+    results: Results  # of every finished run
+    failures: list[str]  # a line for each run that failed
+    unusable: int  # images that could not be used, in all runs
     notes: list[str]  # a line for each thing that a reader of the tables has to know
 
 
-def benchmark(
+def run_benchmark(
     roots: Sequence[Path] | Path,
     out: Path,
-    request: Request,
+    request: BenchmarkRequest,
     *,
-    engine: Engine = run_local,
-    work: Work | None = None,
-    telling: Telling | None = None,
-    on_cell: Callable[[int, int, Cell], None] = lambda done, total, cell: None,
-) -> Benchmark:
+    executor: Executor = run_local,
+    run_options: RunOptions | None = None,
+    reporter: Reporter | None = None,
+    on_run: Callable[[int, int, Run], None] = lambda done, total, run: None,
+) -> BenchmarkResult:
     """Run what is missing of a benchmark, and write rows, tables and page of all that is finished.
 
-    A cell is a method on a category with a seed; its conditions are its rows. What it depends on is hashed into its name,
-    so that a cell that is there is never run again, and another setting is another cell. A run that was killed goes on:
+    A run is a method on a category with a seed; its conditions are its rows. What it depends on is hashed into its name,
+    so that a run that is there is never run again, and another setting is another run. A run that was killed goes on:
     training from its checkpoint.
 
     Args:
         roots: data sets: folders of categories, or categories.
-        out: folder for cells, models and tables; shared by all machines of a cluster.
+        out: folder for runs, models and tables; shared by all machines of a cluster.
         request: what to run.
-        engine: where to run it.
-        work: how.
-        telling: is told how each cell goes, if this process runs it.
-        on_cell: is told of each cell that has ended: (ended, to be run, it).
+        executor: where to run it.
+        run_options: how to run it.
+        reporter: is told how each run goes, if this process runs it.
+        on_run: is told of each run that has ended: (ended, to be run, it).
 
     Raises:
-        UsageError, DataError: wrong use, before any work. DataError: no cell could be finished.
+        UsageError, DataError: wrong use, before any work. DataError: no run could be finished.
         Interrupted: Ctrl-C or SIGTERM; tables of what is finished are written.
     """
-    work, telling = work or Work(), telling or Telling()
+    run_options, reporter = run_options or RunOptions(), reporter or Reporter()
     chosen = plan([roots] if isinstance(roots, Path) else list(roots), out, request)
     clear(out)
-    todo = [cell for cell in chosen.cells if work.again or cell.result() is None]
+    todo = [run for run in chosen.runs if run_options.reevaluate or run.result() is None]
     failures: list[str] = []
     notes: list[str] = []
     found: dict[str, Any] = {}
     try:
-        for done, (cell, failure) in enumerate(engine(todo, work, telling), start=1):
+        for done, (run, failure) in enumerate(executor(todo, run_options, reporter), start=1):
             if failure:
                 failures.append(failure)
-                telling.warn(failure)
-            on_cell(done, len(todo), cell)
+                reporter.warn(failure)
+            on_run(done, len(todo), run)
     finally:
-        for cell in chosen.cells:
-            if (result := cell.result()) is not None:
-                found[cell.folder.name] = result
+        for run in chosen.runs:
+            if (result := run.result()) is not None:
+                found[run.folder.name] = result
         if found:
             notes = write_outputs(chosen, found, failures)
     if not found:
-        raise DataError(f"no cell of {len(chosen.cells)} could be finished; the first: {failures[0]}")
+        raise DataError(f"no run of {len(chosen.runs)} could be finished; the first: {failures[0]}")
     rows: list[Row] = [row for result in found.values() for row in result["rows"]]
-    return Benchmark(chosen, Results(rows), failures, sum(len(one["unreadable"]) for one in found.values()), notes)
+    return BenchmarkResult(
+        chosen, Results(rows), failures, sum(len(one["unreadable"]) for one in found.values()), notes
+    )

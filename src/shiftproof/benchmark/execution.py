@@ -1,4 +1,4 @@
-"""What one cell takes: train, evaluate, and write its rows; whatever engine calls it."""
+"""What one run takes: train, evaluate, and write its rows; whatever executor calls it."""
 
 from __future__ import annotations
 
@@ -9,57 +9,55 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof import product
-from shiftproof.artefact import MANIFEST, TRAINING, environment, load_manifest
+from shiftproof.benchmark.oracle import Oracle
+from shiftproof.benchmark.runs import Run
 from shiftproof.data import labelled_images
 from shiftproof.detector import CALIBRATION_WITHOUT_MATCHING, load
 from shiftproof.errors import ModelError
-from shiftproof.evaluation import evaluate
-from shiftproof.report.benchmark_results import LABELS, WITHOUT_MATCHING, row
 from shiftproof.metrics.robustness import SUMMARIES
+from shiftproof.model_io import MANIFEST, TRAINING, environment, load_manifest
+from shiftproof.pipelines import evaluate
+from shiftproof.report.benchmark_results import LABELS, WITHOUT_MATCHING, row
 from shiftproof.runtime import TORCH
-from shiftproof.benchmark.runs import Cell
-from shiftproof.benchmark.oracle import Oracle
 from shiftproof.training import load_checkpoint
 
-SEED_OF_SHIFTS = 0  # the same for every cell: seeds differ in what was trained, not in what it is tested on
+SEED_OF_SHIFTS = 0  # the same for every run: seeds differ in what was trained, not in what it is tested on
 
 
 @dataclass(frozen=True)
-class Telling:
-    """Who wants to hear how a cell goes."""
+class Reporter:
+    """Who wants to hear how a run goes."""
 
     warn: Callable[[str], None] = lambda line: None
     progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None
 
 
-def compute(cell: Cell, telling: Telling, *, again: bool = False, drop_model: bool = False) -> None:
-    """Bring a cell to its end, from wherever a former run has left it; one that is finished stays as it is.
+def compute(run: Run, reporter: Reporter, *, reevaluate: bool = False, drop_model: bool = False) -> None:
+    """Bring a run to its end, from wherever a former run has left it; one that is finished stays as it is.
 
-    The caller holds the cell's lock.
+    The caller holds the run's lock.
 
     Args:
-        cell: which.
-        telling: is told how it goes.
-        again: evaluate a finished cell anew, with the model that it has kept.
+        run: which.
+        reporter: is told how it goes.
+        reevaluate: evaluate a finished run anew, with the model that it has kept.
         drop_model: remove the model at the end.
 
     Raises:
         ShiftproofError: what training and evaluation raise; what has been done so far is kept.
     """
-    if cell.result() is not None and not again:
+    if run.result() is not None and not reevaluate:
         return
-    labelled_images(cell.data, cell.settings["layout"])  # before an hour of training, not after it
-    model, looks = _trained(cell, telling)
+    labelled_images(run.data, run.settings["layout"])  # before an hour of training, not after it
+    model, looks = _trained(run, reporter)
     manifest = load_manifest(model)
-    rows, failures = _evaluated(cell, model, CALIBRATION_WITHOUT_MATCHING in manifest, telling)
-    cell.finish(
+    rows, failures = _evaluated(run, model, CALIBRATION_WITHOUT_MATCHING in manifest, reporter)
+    run.finish(
         {
-            "method": cell.method,
-            "category": cell.category,
-            "seed": cell.seed,
-            "rows": [
-                row(cell.method + suffix, cell.category, cell.seed, name, metrics) for suffix, name, metrics in rows
-            ],
+            "method": run.method,
+            "category": run.category,
+            "seed": run.seed,
+            "rows": [row(run.method + suffix, run.category, run.seed, name, metrics) for suffix, name, metrics in rows],
             "training": manifest["training"],
             "data": manifest["data"],
             "teacher": manifest["teacher"],
@@ -69,34 +67,34 @@ def compute(cell: Cell, telling: Telling, *, again: bool = False, drop_model: bo
         }
     )
     if drop_model:
-        shutil.rmtree(cell.model)
+        shutil.rmtree(run.model)
 
 
-def _trained(cell: Cell, telling: Telling) -> tuple[Path, list[dict[str, Any]] | None]:
-    """The cell's model, trained or trained on if need be, and what the oracle saw."""
-    settings = cell.settings
+def _trained(run: Run, reporter: Reporter) -> tuple[Path, list[dict[str, Any]] | None]:
+    """The run's model, trained or trained on if need be, and what the oracle saw."""
+    settings = run.settings
     schedule = settings["schedule"]
     oracle: Oracle | None = None
-    final = cell.model / "final"
+    final = run.model / "final"
     if settings["protocol"] == "oracle":
         in_epochs = schedule["epochs"] is not None
-        oracle = Oracle(cell.model, cell.data, settings["layout"], settings["oracle_every"], in_epochs)
+        oracle = Oracle(run.model, run.data, settings["layout"], settings["oracle_every"], in_epochs)
     if not (final / MANIFEST).is_file():
-        resume = _has_checkpoint(final, telling)
+        resume = _has_checkpoint(final, reporter)
         product.train(
-            cell.data,
+            run.data,
             final,
             method=settings["method"],
             backbone=settings["backbone"],
-            weights=cell.weights,
+            weights=run.weights,
             layout=settings["layout"],
             resume=resume,
             overwrite=not resume,
             method_options=settings["options"],
-            textures=cell.textures,
+            textures=run.textures,
             listener=product.Listener(
-                warn=lambda line: telling.warn(f"{cell.title}: {line}"),
-                progress=telling.progress,
+                warn=lambda line: reporter.warn(f"{run.title}: {line}"),
+                progress=reporter.progress,
                 snapshot=oracle or (lambda snapshot: None),
             ),
             **schedule,
@@ -104,32 +102,32 @@ def _trained(cell: Cell, telling: Telling) -> tuple[Path, list[dict[str, Any]] |
     return (oracle.best, oracle.looks) if oracle else (final, None)
 
 
-def _has_checkpoint(model: Path, telling: Telling) -> bool:
+def _has_checkpoint(model: Path, reporter: Reporter) -> bool:
     try:
         return load_checkpoint(model / TRAINING) is not None
     except ModelError as error:
-        telling.warn(f"{error.args[0].split(':')[0]}: the training starts again")
+        reporter.warn(f"{error.args[0].split(':')[0]}: the training starts again")
         return False
 
 
 def _evaluated(
-    cell: Cell, model: Path, matches: bool, telling: Telling
+    run: Run, model: Path, matches: bool, reporter: Reporter
 ) -> tuple[list[tuple[str, str, Mapping[str, Any]]], list[str]]:
     """(suffix of the method, condition, metrics) for each row, and a line for each image that could not be used."""
     rows: list[tuple[str, str, Mapping[str, Any]]] = []
     failures: list[str] = []
-    for matching in (True, False) if matches and cell.settings["without_matching"] else (None,):
+    for matching in (True, False) if matches and run.settings["without_matching"] else (None,):
         suffix = WITHOUT_MATCHING if matching is False else ""
         found = evaluate(
             load(model, TORCH, matching=matching),
-            cell.data,
-            cell.folder / "without_matching" if suffix else cell.folder,
-            shifts=",".join(cell.settings["conditions"]),
-            layout=cell.settings["layout"],
+            run.data,
+            run.folder / "without_matching" if suffix else run.folder,
+            shifts=",".join(run.settings["conditions"]),
+            layout=run.settings["layout"],
             seed=SEED_OF_SHIFTS,
-            title=f"{cell.title}{suffix} ({LABELS[cell.settings['protocol']]})",
-            on_progress=lambda done, total: telling.progress("evaluating", done, total, ""),
-            warn=lambda line: telling.warn(f"{cell.title}: {line}"),
+            title=f"{run.title}{suffix} ({LABELS[run.settings['protocol']]})",
+            on_progress=lambda done, total: reporter.progress("evaluating", done, total, ""),
+            warn=lambda line: reporter.warn(f"{run.title}: {line}"),
         )
         rows += [(suffix, name, metrics) for name, metrics in found.metrics.items() if name not in SUMMARIES]
         failures += found.failures

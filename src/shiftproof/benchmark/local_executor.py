@@ -1,4 +1,4 @@
-"""The engine of one process: cell after cell. Further processes with the same command take what is free."""
+"""The executor of one process: run after run. Further processes with the same command take what is free."""
 
 from __future__ import annotations
 
@@ -8,57 +8,57 @@ from dataclasses import dataclass
 
 import torch
 
+from shiftproof.benchmark.execution import Reporter, compute
+from shiftproof.benchmark.runs import Run
 from shiftproof.errors import ShiftproofError
-from shiftproof.benchmark.runs import Cell
-from shiftproof.benchmark.execution import Telling, compute
 from shiftproof.training import Interrupted
 
 
 @dataclass(frozen=True)
-class Work:
-    """How cells are worked on, whatever engine does it."""
+class RunOptions:
+    """How runs are worked on, whatever executor does it."""
 
-    again: bool = False  # evaluate finished cells anew, with the models that they have kept
-    drop_models: bool = False  # remove a cell's model once it is finished
+    reevaluate: bool = False  # evaluate finished runs anew, with the models that they have kept
+    drop_models: bool = False  # remove a run's model once it is finished
 
 
-def run_local(cells: Sequence[Cell], work: Work, telling: Telling) -> Iterator[tuple[Cell, str | None]]:
-    """Work on cells; one that another process is at is left for the end, and waited for.
+def run_local(runs: Sequence[Run], run_options: RunOptions, reporter: Reporter) -> Iterator[tuple[Run, str | None]]:
+    """Work on runs; one that another process is at is left for the end, and waited for.
 
     Yields:
-        each cell when it has ended, with a line where it failed.
+        each run when it has ended, with a line where it failed.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM.
     """
-    left = list(cells)
+    left = list(runs)
     for wait in (False, True):
         taken = []
-        for cell in left:
-            with cell.lock(wait) as mine:
+        for run in left:
+            with run.lock(wait) as mine:
                 if mine:
-                    yield cell, attempt(cell, work, telling)
+                    yield run, attempt(run, run_options, reporter)
                 else:
-                    taken.append(cell)
+                    taken.append(run)
         left = taken
 
 
-def attempt(cell: Cell, work: Work, telling: Telling) -> str | None:
-    """Work on one cell whose lock is held; None, or a line on why it failed: the other cells go on.
+def attempt(run: Run, run_options: RunOptions, reporter: Reporter) -> str | None:
+    """Work on one run whose lock is held; None, or a line on why it failed: the other runs go on.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM.
     """
     try:
-        compute(cell, telling, again=work.again, drop_model=work.drop_models)
+        compute(run, reporter, reevaluate=run_options.reevaluate, drop_model=run_options.drop_models)
     except Interrupted as error:
-        raise Interrupted(f"stopped in {cell.title}: the same command goes on from there") from error
+        raise Interrupted(f"stopped in {run.title}: the same command goes on from there") from error
     except ShiftproofError as error:
-        return f"{cell.title}: {' '.join(str(error).split())}"
+        return f"{run.title}: {' '.join(str(error).split())}"
     except (MemoryError, torch.OutOfMemoryError):
-        return f"{cell.title}: out of memory: lower --image-size or --set batch_size=N"
+        return f"{run.title}: out of memory: lower --image-size or --set batch_size=N"
     except OSError as error:
         if error.errno == errno.ENOMEM:
-            return f"{cell.title}: out of memory: lower --image-size or --set batch_size=N"
-        return f"{cell.title}: {error.filename or cell.out}: {error.strerror or error}"
+            return f"{run.title}: out of memory: lower --image-size or --set batch_size=N"
+        return f"{run.title}: {error.filename or run.out}: {error.strerror or error}"
     return None

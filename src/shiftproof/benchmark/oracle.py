@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof.artefact import write_json_atomic
 from shiftproof.data import labelled_images
 from shiftproof.detector import Detector, load
 from shiftproof.errors import DataError, ImageError
 from shiftproof.metrics import image_metrics
+from shiftproof.model_io import write_json_atomic
 from shiftproof.product import Snapshot
 
 HISTORY = "oracle.json"

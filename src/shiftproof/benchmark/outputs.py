@@ -1,4 +1,4 @@
-"""What a benchmark leaves beside its cells: the rows, the tables and the page."""
+"""What a benchmark leaves beside its runs: the rows, the tables and the page."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shiftproof.artefact import environment, package_version, write_json_atomic, write_text_atomic
-from shiftproof.errors import DataError
-from shiftproof.report.benchmark import BenchmarkReport, write_benchmark_report
-from shiftproof.report.benchmark_results import FIGURES, LABELS, WITHOUT_MATCHING, Results, Spread, groups
-from shiftproof.report.benchmark_tables import MANY, SHOWN, latex, markdown
 from shiftproof.benchmark.plan import Plan
+from shiftproof.errors import DataError
+from shiftproof.metrics.mean_std import MeanStd
+from shiftproof.model_io import environment, package_version, write_json_atomic, write_text_atomic
+from shiftproof.report.benchmark import BenchmarkReport, write_benchmark_report
+from shiftproof.report.benchmark_results import FIGURES, LABELS, WITHOUT_MATCHING, Results, groups
+from shiftproof.report.benchmark_tables import MANY, SHOWN, latex, markdown
 
 NAMES = ("rows.parquet", "rows.csv", "results.json", "table.md", "table.tex", "index.html")
 SHARED = ("backbone", "weights", "textures", "layout", "protocol", "oracle_every", "conditions", "without_matching")
 
 
 def write_outputs(plan: Plan, results: Mapping[str, Any], failures: Sequence[str]) -> list[str]:
-    """Write all of it for the cells that are finished; what a former run left is replaced.
+    """Write all of it for the runs that are finished; what a former run left is replaced.
 
     Args:
         plan: of the benchmark.
-        results: content of ``cell.json`` of each finished cell, by the name of its folder; one at least.
-        failures: a line for each cell that failed.
+        results: content of ``run.json`` of each finished run, by the name of its folder; one at least.
+        failures: a line for each run that failed.
 
     Returns:
         lines that a reader has to know: what was not to be had.
@@ -44,7 +45,7 @@ def write_outputs(plan: Plan, results: Mapping[str, Any], failures: Sequence[str
     differs = [f"differs from {plan.recipe.source}: {line}" for line in plan.differs] if plan.recipe else []
     lines = [f"Protocol: {label}", *([f"Recipe {plan.recipe.name}, {plan.recipe.source}"] if plan.recipe else [])]
     title = f"Benchmark of {', '.join(held.methods) if len(held.methods) <= MANY else f'{len(held.methods)} methods'}"
-    settings = {key: value for key, value in plan.cells[0].settings.items() if key in SHARED}
+    settings = {key: value for key, value in plan.runs[0].settings.items() if key in SHARED}
     write_json_atomic(
         out / "results.json",
         {
@@ -53,11 +54,11 @@ def write_outputs(plan: Plan, results: Mapping[str, Any], failures: Sequence[str
             "recipe": plan.recipe.name if plan.recipe else None,
             "differs": list(plan.differs),
             "settings": settings,
-            "methods": {cell.method: dict(cell.settings["options"]) for cell in plan.cells},
+            "methods": {run.method: dict(run.settings["options"]) for run in plan.runs},
             "categories": list(plan.categories),
             "seeds": list(plan.seeds),
             "conditions": list(plan.conditions),
-            "cells": {"finished": len(results), "all": len(plan.cells)},
+            "runs": {"finished": len(results), "all": len(plan.runs)},
             "failures": list(failures),
             "notes": notes,
             "rows": rows,
@@ -76,7 +77,7 @@ def write_outputs(plan: Plan, results: Mapping[str, Any], failures: Sequence[str
             oracle=plan.protocol == "oracle",
             results=held,
             done=len(results),
-            cells=len(plan.cells),
+            runs=len(plan.runs),
             differs=plan.differs,
             recipe=plan.recipe.source if plan.recipe else "",
             notes=notes,
@@ -137,7 +138,7 @@ def clear(out: Path, names: Sequence[str] = NAMES) -> None:
 
 
 def _rows(plan: Plan, name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The cell's rows, each with what it takes to read it alone."""
+    """The run's rows, each with what it takes to read it alone."""
     settings, training = found["settings"], found["training"]
     looks = found["oracle"]
     selected = max(looks, key=lambda look: (look["auroc"], -look["step"]))["step"] if looks else None
@@ -153,12 +154,12 @@ def _rows(plan: Plan, name: str, found: Mapping[str, Any]) -> list[dict[str, Any
         "precision": training["precision"],
         "device": training["device"],
         "train_images": found["data"]["train_images"],
-        "held_out_images": found["data"]["held_out_images"],
+        "calibration_images": found["data"]["calibration_images"],
         "shiftproof": found["environment"].get("shiftproof"),
-        "cell": name,
+        "run": name,
     }
-    # A kept cell may have been called otherwise when it was computed: what a name leaves unsaid are the defaults of its day.
-    method = next(cell.method for cell in plan.cells if cell.folder.name == name)
+    # A kept run may have been called otherwise when it was computed: what a name leaves unsaid are the defaults of its day.
+    method = next(run.method for run in plan.runs if run.folder.name == name)
     names = {True: method + WITHOUT_MATCHING, False: method}
     return [{**row, "method": names[row["method"].endswith(WITHOUT_MATCHING)], **facts} for row in found["rows"]]
 
@@ -173,7 +174,7 @@ def _notes(plan: Plan, results: Mapping[str, Any]) -> list[str]:
         notes += [f"{here}: {name} does not apply to any of its images" for name in missing]
     versions = sorted({str(found["environment"].get("shiftproof")) for found in results.values()})
     if len(versions) > 1:
-        notes.append(f"cells were computed with several versions of shiftproof: {', '.join(versions)}")
+        notes.append(f"runs were computed with several versions of shiftproof: {', '.join(versions)}")
     return notes
 
 
@@ -183,7 +184,7 @@ def _summary(held: Results) -> list[dict[str, Any]]:
     for title, conditions in groups(held).items():
         for method in held.methods:
             for category in (*held.categories, None):
-                figures: dict[str, Spread | None] = {
+                figures: dict[str, MeanStd | None] = {
                     figure: held.mean(method, conditions, figure)
                     if category is None
                     else held.cell(method, category, conditions, figure)

@@ -1,4 +1,4 @@
-"""From what was asked for to cells: names checked, settings resolved, and nothing trained yet."""
+"""From what was asked for to runs: names checked, settings resolved, and nothing trained yet."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from shiftproof.artefact import sha256_file
+from shiftproof.benchmark.recipes import RECIPES, Recipe
+from shiftproof.benchmark.runs import Run
 from shiftproof.data import calibration_images, categories, find_images, good_images, labelled_images, relative_name
 from shiftproof.errors import DataError, UsageError, unknown
 from shiftproof.methods import METHODS, method_class
+from shiftproof.model_io import sha256_file
 from shiftproof.networks.teacher import DEFAULT_BACKBONE, describe_teacher
 from shiftproof.product import build_config
 from shiftproof.report.benchmark_results import LABELS
-from shiftproof.benchmark.runs import Cell
-from shiftproof.benchmark.recipes import RECIPES, Recipe
 from shiftproof.shifts import parse_conditions
 from shiftproof.training import TrainConfig, fit_size, parse_size
 
@@ -29,7 +29,7 @@ class Plan:
     """A benchmark before its first step."""
 
     out: Path
-    cells: tuple[Cell, ...]  # category by category, in it seed by seed
+    runs: tuple[Run, ...]  # category by category, in it seed by seed
     methods: tuple[str, ...]  # columns, in the order of the tables
     categories: tuple[str, ...]  # rows
     seeds: tuple[int, ...]
@@ -42,7 +42,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Request:
+class BenchmarkRequest:
     """What a benchmark shall be; None and empty stand for the recipe's, or for the defaults of training."""
 
     methods: Sequence[str] = ()  # names, each perhaps with settings of its own: "rdpp:ssot=off,ssot_points=32"
@@ -63,8 +63,8 @@ class Request:
     without_matching: bool = False  # evaluate models that match without matching, too
 
 
-def plan(roots: Sequence[Path], out: Path, request: Request) -> Plan:
-    """Find the categories and resolve the settings of every cell.
+def plan(roots: Sequence[Path], out: Path, request: BenchmarkRequest) -> Plan:
+    """Find the categories and resolve the settings of every run.
 
     Raises:
         UsageError: an unknown name, or a setting that nobody has. DataError: no category is recognised, or two have the
@@ -98,7 +98,7 @@ def plan(roots: Sequence[Path], out: Path, request: Request) -> Plan:
         "conditions": conditions,
         "without_matching": request.without_matching,
     }
-    cells: list[Cell] = []
+    runs: list[Run] = []
     notes: list[str] = []
     for category, data in found.items():
         fingerprint, stray = _fingerprint(data, request.layout)
@@ -119,10 +119,10 @@ def plan(roots: Sequence[Path], out: Path, request: Request) -> Plan:
                 if not _makes_anomalies(settings["method"], options[name]):
                     settings["textures"] = None
                 textures = request.textures if settings["textures"] else None
-                cells.append(Cell(out, name, category, seed, settings, data, request.weights, textures))
+                runs.append(Run(out, name, category, seed, settings, data, request.weights, textures))
     return Plan(
         out,
-        tuple(cells),
+        tuple(runs),
         names,
         tuple(found),
         tuple(request.seeds),
@@ -157,7 +157,7 @@ def find_categories(roots: Sequence[Path], wanted: Sequence[str]) -> dict[str, P
 
 
 def _settings(
-    request: Request, recipe: Recipe | None, names: Sequence[str]
+    request: BenchmarkRequest, recipe: Recipe | None, names: Sequence[str]
 ) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
     """The schedule as a function of category and seed, each method's options, and where the recipe is not followed."""
     trained = {field.name for field in fields(TrainConfig)} - {"seed", "devices", "feature_cache"}
@@ -222,7 +222,7 @@ def _typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     return typed
 
 
-def _differs(recipe: Recipe | None, request: Request, given: Mapping[str, Any]) -> tuple[str, ...]:
+def _differs(recipe: Recipe | None, request: BenchmarkRequest, given: Mapping[str, Any]) -> tuple[str, ...]:
     if recipe is None:
         return ()
     theirs = {**recipe.schedule, **recipe.options, "backbone": recipe.backbone, "shifts": recipe.shifts}
@@ -277,7 +277,7 @@ def _makes_anomalies(method: str, options: Mapping[str, Any]) -> bool:
 def _fingerprint(data: Path, layout: str) -> tuple[str, list[str]]:
     """A hash of the category's files (names and sizes), and lines on what it has not got; an empty hash where it is broken.
 
-    A category that cannot be used is found out again, and said, when its cells run.
+    A category that cannot be used is found out again, and said, when its runs run.
     """
     try:
         test = labelled_images(data, layout)

@@ -1,4 +1,4 @@
-"""A cell of a benchmark: one method on one category with one seed, everything that it depends on, and its place on disk."""
+"""A run of a benchmark: one method on one category with one seed, everything that it depends on, and its place on disk."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from shiftproof.artefact import write_json_atomic
 from shiftproof.errors import DataError
+from shiftproof.model_io import write_json_atomic
 
-FILE = "cell.json"
+FILE = "run.json"
 EVALUATION = ("conditions", "without_matching")
-"""Settings of the evaluation alone: cells that differ in nothing else share their model."""
+"""Settings of the evaluation alone: runs that differ in nothing else share their model."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell."""
+class Run:
+    """One run."""
 
     out: Path  # the benchmark's folder
     method: str  # its column in the tables, such as "rdpp" or "rdpp:ssot=off"
     category: str  # its row
     seed: int
-    settings: Mapping[str, Any]  # all that the cell's figures depend on, as JSON values
+    settings: Mapping[str, Any]  # all that the run's figures depend on, as JSON values
     data: Path  # where the category lies: what is in it is among the settings, where it lies is not
     weights: Path | None = None  # the teacher's, likewise
     textures: Path | None = None  # for synthetic anomalies, likewise
-    stray: Sequence[str] = field(default=(), compare=False)  # lines on what was left out when the cell was planned
+    stray: Sequence[str] = field(default=(), compare=False)  # lines on what was left out when the run was planned
 
     @property
     def title(self) -> str:
@@ -43,11 +43,11 @@ class Cell:
     @cached_property
     def folder(self) -> Path:
         """Where its results are; the name has the settings' hash."""
-        return self.out / "cells" / self._name(self.settings)
+        return self.out / "runs" / self._name(self.settings)
 
     @cached_property
     def model(self) -> Path:
-        """Where its model is trained; shared with cells that evaluate it under other conditions."""
+        """Where its model is trained; shared with runs that evaluate it under other conditions."""
         return self.out / "models" / self._name({k: v for k, v in self.settings.items() if k not in EVALUATION})
 
     def _name(self, settings: Mapping[str, Any]) -> str:
@@ -55,7 +55,7 @@ class Cell:
         return f"{words}_{settings_hash(settings)}"
 
     def result(self) -> dict[str, Any] | None:
-        """Content of its ``cell.json``; None where it is not finished.
+        """Content of its ``run.json``; None where it is not finished.
 
         Raises:
             DataError: the file is damaged, or holds the results of other settings than its name says.
@@ -67,23 +67,21 @@ class Cell:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path} is damaged ({type(error).__name__}): remove it, and the cell runs again"
-            ) from error
+            raise DataError(f"{path} is damaged ({type(error).__name__}): remove it, and the run runs again") from error
         if kept != plain(self.settings):
             other = next(key for key in {**kept, **self.settings} if kept.get(key) != plain(self.settings).get(key))
             raise DataError(
-                f"{path} holds results of other settings ({other}) than its name says: remove it, and the cell runs again"
+                f"{path} holds results of other settings ({other}) than its name says: remove it, and the run runs again"
             )
         return dict(found)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write ``cell.json``, in one step: from now on the cell is finished."""
+        """Write ``run.json``, in one step: from now on the run is finished."""
         write_json_atomic(self.folder / FILE, {"settings": plain(self.settings), **result})
 
     @contextmanager
     def lock(self, wait: bool) -> Iterator[bool]:
-        """Nobody else works on the cell's model meanwhile; a process that ends, however it ends, lets go.
+        """Nobody else works on the run's model meanwhile; a process that ends, however it ends, lets go.
 
         Yields:
             whether it was had; always, with ``wait``.

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shiftproof.benchmark.plan import BenchmarkRequest, plan
+from shiftproof.benchmark.recipes import RECIPES
+from shiftproof.benchmark.runs import FILE
 from shiftproof.data.generate import generate
 from shiftproof.errors import DataError, UsageError
 from shiftproof.methods import method_class
-from shiftproof.benchmark.runs import FILE
-from shiftproof.benchmark.plan import Request, plan
-from shiftproof.benchmark.recipes import RECIPES
 from shiftproof.training import TrainConfig
 
 
@@ -30,15 +30,15 @@ def out(tmp_path):
 
 
 def planned(root, out, **request):
-    return plan([root], out, Request(**request))
+    return plan([root], out, BenchmarkRequest(**request))
 
 
 def test_every_method_on_every_category_with_every_seed(root, out):
     found = planned(root, out, methods=("rd", "gnl"), seeds=(3, 1))
-    places = [(cell.category, cell.seed, cell.method) for cell in found.cells]
+    places = [(run.category, run.seed, run.method) for run in found.runs]
     assert len(set(places)) == len(places) == 8
     assert places[:3] == [("screw", 3, "rd"), ("screw", 3, "gnl"), ("screw", 1, "rd")]
-    assert len({cell.folder for cell in found.cells}) == len({cell.model for cell in found.cells}) == 8
+    assert len({run.folder for run in found.runs}) == len({run.model for run in found.runs}) == 8
     assert not out.exists()
 
 
@@ -59,7 +59,7 @@ def test_every_method_on_every_category_with_every_seed(root, out):
 )
 def test_another_setting_is_another_cell_and_another_model(root, out, change):
     base = {"methods": ("gnl",), "categories": ("screw",)}
-    (before,), (after,) = planned(root, out, **base).cells, planned(root, out, **{**base, **change}).cells
+    (before,), (after,) = planned(root, out, **base).runs, planned(root, out, **{**base, **change}).runs
     assert before.folder != after.folder
     assert before.model != after.model
 
@@ -67,26 +67,24 @@ def test_another_setting_is_another_cell_and_another_model(root, out, change):
 @pytest.mark.parametrize("change", [{"shifts": "clean,jpeg"}, {"without_matching": True}])
 def test_other_conditions_are_another_cell_of_the_same_model(root, out, change):
     base = {"methods": ("gnl",), "categories": ("screw",)}
-    (before,), (after,) = planned(root, out, **base).cells, planned(root, out, **{**base, **change}).cells
+    (before,), (after,) = planned(root, out, **base).runs, planned(root, out, **{**base, **change}).runs
     assert before.folder != after.folder
     assert before.model == after.model
 
 
 def test_the_same_data_elsewhere_is_the_same_cell_and_changed_data_another(root, out, tmp_path):
-    before = planned(root, out, methods=("rd",)).cells
+    before = planned(root, out, methods=("rd",)).runs
     shutil.move(root, tmp_path / "moved")
-    assert [cell.folder for cell in planned(tmp_path / "moved", out, methods=("rd",)).cells] == [
-        c.folder for c in before
-    ]
+    assert [run.folder for run in planned(tmp_path / "moved", out, methods=("rd",)).runs] == [c.folder for c in before]
     (tmp_path / "moved" / "screw" / "train" / "good" / "000.png").unlink()
-    after = planned(tmp_path / "moved", out, methods=("rd",)).cells
+    after = planned(tmp_path / "moved", out, methods=("rd",)).runs
     assert [new.folder == old.folder for new, old in zip(after, before, strict=True)] == [False, True]
 
 
 def test_settings_go_to_the_methods_that_have_them(root, out):
     names = ("rd", "rdpp", "rdpp:ssot_points=8,ssot=published")
     found = planned(root, out, methods=names, categories=("screw",), settings={"ssot": "off", "batch_size": 2})
-    by_name = {cell.method: cell.settings for cell in found.cells}
+    by_name = {run.method: run.settings for run in found.runs}
     assert "ssot" not in by_name["rd"]["options"]
     assert by_name["rdpp"]["options"]["ssot"] == "off"
     own = by_name[names[2]]["options"]
@@ -97,10 +95,10 @@ def test_settings_go_to_the_methods_that_have_them(root, out):
 def test_textures_concern_only_who_makes_anomalies_of_them(root, out, tmp_path):
     generate("folder", tmp_path / "dtd", np.random.default_rng(0))
     names = ("rd", "gnl", "gnl:segmentation=false")
-    with_them = planned(root, out, methods=names, categories=("screw",), textures=tmp_path / "dtd").cells
-    without = planned(root, out, methods=names, categories=("screw",)).cells
+    with_them = planned(root, out, methods=names, categories=("screw",), textures=tmp_path / "dtd").runs
+    without = planned(root, out, methods=names, categories=("screw",)).runs
     assert [a.model == b.model for a, b in zip(with_them, without, strict=True)] == [True, False, True]
-    assert [cell.textures is not None for cell in with_them] == [False, True, False]
+    assert [run.textures is not None for run in with_them] == [False, True, False]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -112,7 +110,7 @@ def test_a_recipe_sets_what_there_is(root, out, name):
         assert recipe.options.keys() <= fields.keys()
     found = planned(root, out, recipe=name)
     assert found.methods == recipe.methods
-    settings = found.cells[0].settings
+    settings = found.runs[0].settings
     assert settings["backbone"] == "wide_resnet50_2.tv_in1k"
     assert settings["options"] == {**settings["options"], **recipe.options}
     assert settings["schedule"]["optimiser"] == "adam"
@@ -120,22 +118,22 @@ def test_a_recipe_sets_what_there_is(root, out, name):
 
 
 def test_rdpp_trains_as_long_as_the_paper_says_for_each_category(root, out):
-    cells = planned(root, out, recipe="rdpp-cvpr2023").cells
-    assert {cell.category: cell.settings["schedule"]["epochs"] for cell in cells} == {"screw": 280, "wood": 100}
+    runs = planned(root, out, recipe="rdpp-cvpr2023").runs
+    assert {run.category: run.settings["schedule"]["epochs"] for run in runs} == {"screw": 280, "wood": 100}
     for shorter in ({"epochs": 2}, {"steps": 9}):
         found = planned(root, out, recipe="rdpp-cvpr2023", **shorter)
-        for cell in found.cells:
-            schedule = cell.settings["schedule"]
+        for run in found.runs:
+            schedule = run.settings["schedule"]
             assert (schedule["epochs"], schedule["steps"]) == (shorter.get("epochs"), shorter.get("steps", 1200))
         assert found.differs[0].startswith("set by hand: ")
 
 
 def test_the_oracle_looks_twenty_times_unless_told_otherwise(root, out):
     def every(**request):
-        return planned(root, out, protocol="oracle", methods=("rd",), **request).cells[0].settings["oracle_every"]
+        return planned(root, out, protocol="oracle", methods=("rd",), **request).runs[0].settings["oracle_every"]
 
     assert (every(), every(epochs=45), every(oracle_every=7)) == (60, 3, 7)
-    assert "oracle_every" not in planned(root, out).cells[0].settings
+    assert "oracle_every" not in planned(root, out).runs[0].settings
 
 
 @pytest.mark.parametrize(
@@ -174,7 +172,7 @@ def test_nothing_recognised_and_names_that_clash(root, out, tmp_path):
         planned(tmp_path / "empty", out)
     shutil.copytree(root, tmp_path / "copy")
     with pytest.raises(DataError, match="both called screw"):
-        plan([root, tmp_path / "copy"], out, Request())
+        plan([root, tmp_path / "copy"], out, BenchmarkRequest())
 
 
 def test_what_a_category_lacks_is_noted(root, out):
@@ -188,25 +186,25 @@ def test_what_a_category_lacks_is_noted(root, out):
 
 
 def test_a_finished_cell_is_known_by_its_file_and_a_spoilt_one_refused(root, out):
-    cell = planned(root, out, methods=("rd",)).cells[0]
-    assert cell.result() is None
-    cell.finish({"rows": [1.5]})
-    assert cell.result()["rows"] == [1.5]
-    path = cell.folder / FILE
+    run = planned(root, out, methods=("rd",)).runs[0]
+    assert run.result() is None
+    run.finish({"rows": [1.5]})
+    assert run.result()["rows"] == [1.5]
+    path = run.folder / FILE
     text = json.loads(path.read_text())
     text["settings"]["schedule"]["batch_size"] += 1
     path.write_text(json.dumps(text))
     with pytest.raises(DataError, match=r"holds results of other settings \(schedule\)"):
-        cell.result()
+        run.result()
     path.write_text(path.read_text()[:-5])
     with pytest.raises(DataError, match="is damaged"):
-        cell.result()
+        run.result()
 
 
 def test_a_lock_is_had_once_and_let_go(root, out):
-    cell = planned(root, out, methods=("gnl",)).cells[0]
-    other = replace(cell, settings={**cell.settings, "conditions": ["jpeg-3"]})  # another cell of the same model
-    with cell.lock(wait=False) as mine, other.lock(wait=False) as theirs:
+    run = planned(root, out, methods=("gnl",)).runs[0]
+    other = replace(run, settings={**run.settings, "conditions": ["jpeg-3"]})  # another run of the same model
+    with run.lock(wait=False) as mine, other.lock(wait=False) as theirs:
         assert (mine, theirs) == (True, False)
     with other.lock(wait=False) as theirs:
         assert theirs

@@ -163,7 +163,7 @@ def families_of(protocol: str) -> tuple[str, ...]:
 
 
 def load_conditional(folder: Path, manifest: Mapping[str, Any], frozen: Calibration) -> ConditionalCalibration:
-    """The conditional calibration in a model folder, which :func:`~shiftproof.artefact.load_manifest` has checked.
+    """The conditional calibration in a model folder, which :func:`~shiftproof.model_io.load_manifest` has checked.
 
     Raises:
         ModelError: the model has none, or one of other statistics than this version measures.

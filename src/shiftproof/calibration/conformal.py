@@ -75,7 +75,7 @@ def images_needed(target: float, confidence: float = 0.95) -> int:
     return images
 
 
-def split_held_out(
+def split_calibration(
     n: int, seed: int, *, fraction: float = 0.2, at_least: int = 59, at_most: float = 0.3
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split good images at random into those to train on and those held out for the threshold.
@@ -93,7 +93,7 @@ def split_held_out(
     Returns:
         (train, held_out): int64 indices, each ascending, together 0 ... n - 1.
 
-    >>> train, held_out = split_held_out(320, seed=0)
+    >>> train, held_out = split_calibration(320, seed=0)
     >>> len(train), len(held_out)
     (256, 64)
     """

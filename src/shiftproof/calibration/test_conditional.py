@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shiftproof.artefact import load_manifest, save_model
 from shiftproof.calibration import Calibration
 from shiftproof.calibration.conditional import (
     CONDITIONAL,
@@ -23,6 +22,7 @@ from shiftproof.calibration.conditional import (
 from shiftproof.data import write_image
 from shiftproof.drift import STATISTICS, measure
 from shiftproof.errors import DataError, ModelError, UsageError
+from shiftproof.model_io import load_manifest, save_model
 from shiftproof.shifts import PAPER_SHIFTS, SEVERITIES, apply_shift
 
 NAMES = [statistic.name for statistic in STATISTICS]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftproof.calibration import Calibration, false_alarm_bound, images_needed, split_held_out
+from shiftproof.calibration import Calibration, false_alarm_bound, images_needed, split_calibration
 from shiftproof.errors import DataError, ModelError, UsageError
 
 counts = st.integers(1, 3000).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1)))
@@ -70,7 +70,7 @@ def test_fractions_outside_zero_to_one_are_refused(value: float) -> None:
     with pytest.raises(UsageError, match="target"):
         Calibration.from_scores([1.0], target=value, map_low=0.0)
     with pytest.raises(UsageError, match="fraction"):
-        split_held_out(10, 0, fraction=value)
+        split_calibration(10, 0, fraction=value)
 
 
 @given(st.floats(0.001, 0.9), confidences)
@@ -196,22 +196,22 @@ def test_json_that_is_no_calibration_is_refused(change: dict[str, object]) -> No
 @settings(max_examples=200)
 @given(st.integers(2, 3000), st.integers(0, 2**32 - 1))
 def test_a_split_shares_out_every_image(n: int, seed: int) -> None:
-    train, held_out = split_held_out(n, seed)
+    train, held_out = split_calibration(n, seed)
     assert sorted([*train, *held_out]) == list(range(n))
     assert len(train) >= 1
     assert len(held_out) == min(max(round(max(0.2 * n, min(59, 0.3 * n))), 1), n - 1)
     assert (np.diff(train) > 0).all()
     assert (np.diff(held_out) > 0).all()
-    np.testing.assert_array_equal(held_out, split_held_out(n, seed)[1])
+    np.testing.assert_array_equal(held_out, split_calibration(n, seed)[1])
 
 
 @pytest.mark.parametrize(("n", "expected"), [(2, 1), (3, 1), (10, 3), (100, 30), (197, 59), (295, 59), (320, 64)])
 def test_split_sizes(n: int, expected: int) -> None:
-    assert len(split_held_out(n, 0)[1]) == expected
+    assert len(split_calibration(n, 0)[1]) == expected
 
 
 def test_another_seed_splits_otherwise_and_one_image_cannot_be_split() -> None:
-    assert split_held_out(100, 0)[1].tolist() != split_held_out(100, 1)[1].tolist()
+    assert split_calibration(100, 0)[1].tolist() != split_calibration(100, 1)[1].tolist()
     for n in (0, 1):
         with pytest.raises(DataError, match="2 at least"):
-            split_held_out(n, 0)
+            split_calibration(n, 0)

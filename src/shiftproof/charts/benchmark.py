@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shiftproof.report.benchmark_results import Spread
 from shiftproof.charts.svg import Axis, svg
+from shiftproof.metrics.mean_std import MeanStd
 
 STYLES = 6  # looks of a curve in the style sheet; more methods begin again
 
-Curve = Sequence[tuple[int, Spread]]  # by severity, clean is 0; severities without a figure are left out
+Curve = Sequence[tuple[int, MeanStd]]  # by severity, clean is 0; severities without a figure are left out
 
 
 @dataclass(frozen=True)

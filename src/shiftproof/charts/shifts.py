@@ -17,14 +17,14 @@ _ROW = 40  # height of a row of scores
 _CURVES = (("auroc", "auroc"), ("detection_rate", "detected"), ("false_alarm_rate", "alarms"))
 
 
-def severity_panel(points: Sequence[Point], promise: float, highest: int) -> str:
+def severity_panel(points: Sequence[Point], guarantee: float, highest: int) -> str:
     """Draw image AUROC, detection and false-alarm rate of one shift over its severity.
 
     Neighbouring severities are joined by a line; a dotted one leads over severities that nobody has measured.
 
     Args:
         points: by severity; clean is severity 0.
-        promise: the false-alarm rate that the threshold promises at most, 0..1; a line, above which bars stand.
+        guarantee: the false-alarm rate that the threshold promises at most, 0..1; a line, above which bars stand.
         highest: severity at the right end of the panel; the same for all that are to be compared.
 
     Returns:
@@ -41,13 +41,13 @@ def severity_panel(points: Sequence[Point], promise: float, highest: int) -> str
         f'<text class="axis" x="{x.at(severity):.1f}" y="{height - 6}" text-anchor="middle">{severity or "clean"}</text>'
         for severity in range(highest + 1)
     ]
-    line = y.at(promise)
+    line = y.at(guarantee)
     parts += [
         f'<line class="excess" x1="{x.at(severity):.1f}" x2="{x.at(severity):.1f}" y1="{line:.1f}" y2="{y.at(rate):.1f}"/>'
         for severity, rate in _values(points, "false_alarm_rate")
-        if rate > promise
+        if rate > guarantee
     ]
-    parts.append(f'<line class="promise" x1="{left}" x2="{width - right}" y1="{line:.1f}" y2="{line:.1f}"/>')
+    parts.append(f'<line class="guarantee" x1="{left}" x2="{width - right}" y1="{line:.1f}" y2="{line:.1f}"/>')
     for attribute, name in _CURVES:
         values = _values(points, attribute)
         for (start, before), (stop, after) in itertools.pairwise(values):
@@ -59,9 +59,9 @@ def severity_panel(points: Sequence[Point], promise: float, highest: int) -> str
 
 
 def key_mark(name: str) -> str:
-    """The mark of a panel's curve, for the key: ``"auroc"``, ``"detected"``, ``"alarms"``; or its line, ``"promise"``."""
-    line = f'<line class="{"promise" if name == "promise" else f"curve-{name}"}" x1="0" x2="26" y1="7" y2="7"/>'
-    return svg(26, 14, name, [line] if name == "promise" else [line, _mark(name, 13, 7)])
+    """The mark of a panel's curve, for the key: ``"auroc"``, ``"detected"``, ``"alarms"``; or its line, ``"guarantee"``."""
+    line = f'<line class="{"guarantee" if name == "guarantee" else f"curve-{name}"}" x1="0" x2="26" y1="7" y2="7"/>'
+    return svg(26, 14, name, [line] if name == "guarantee" else [line, _mark(name, 13, 7)])
 
 
 def score_row(good: ArrayLike, defective: ArrayLike, threshold: float, axis: Axis) -> str:

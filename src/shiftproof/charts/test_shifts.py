@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftproof.charts.svg import score_axis
-from shiftproof.metrics.robustness import Point
+from shiftproof.charts.scores import score_axis
 from shiftproof.charts.shifts import key_mark, score_row, score_row_foot, score_row_head, severity_panel
+from shiftproof.metrics.robustness import Point
 
 RATES = st.none() | st.floats(0, 1)
 
@@ -28,9 +28,9 @@ def points(*severities: int, alarms: tuple[float, ...] = ()) -> list[Point]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), RATES, RATES, RATES), unique_by=lambda item: item[0]), st.floats(0, 1))
-def test_any_rates_make_a_drawing_with_a_mark_for_each(found, promise) -> None:
+def test_any_rates_make_a_drawing_with_a_mark_for_each(found, guarantee) -> None:
     drawn = [Point("x", *item) for item in sorted(found, key=lambda item: item[0])]
-    svg = severity_panel(drawn, promise, 5)
+    svg = severity_panel(drawn, guarantee, 5)
     assert "nan" not in svg
     for name, place in (("mark-auroc", 1), ("mark-alarms", 2), ("mark-detected", 3)):
         assert len(elements(svg, name)) == sum(item[place] is not None for item in found)
@@ -46,7 +46,7 @@ def test_a_rate_is_as_high_as_it_is_and_bars_stand_on_what_exceeds_the_promise()
     svg = severity_panel(points(0, 1, 2, 3, alarms=(0.0, 0.2, 0.5, 1.0)), 0.2, 3)
     heights = [float(mark.get("cy")) for mark in elements(svg, "mark-alarms")]
     assert heights[2] == pytest.approx((heights[0] + heights[3]) / 2)
-    (line,) = elements(svg, "promise")
+    (line,) = elements(svg, "guarantee")
     assert float(line.get("y1")) == heights[1]
     excess = elements(svg, "excess")
     assert [float(bar.get("y2")) for bar in excess] == heights[2:]
@@ -74,7 +74,7 @@ def test_the_key_shows_the_marks_of_the_panels(name: str) -> None:
         elements(key_mark(name), f"mark-{name}"),
     )
     assert mark.tag == shown.tag
-    assert elements(key_mark("promise"), "promise")
+    assert elements(key_mark("guarantee"), "guarantee")
 
 
 def test_rows_on_one_axis_show_a_move_beside_one_line() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from shiftproof.cli.console import Bar, say, table, warn
-from shiftproof.cli.deploy import bench, export
+from shiftproof.cli.deploy import export, profile
 from shiftproof.cli.options import Whole
 from shiftproof.cli.predict import FAILED_INPUTS, Matching, failed, predict
 from shiftproof.errors import UsageError
@@ -219,7 +219,7 @@ def evaluate(
         that comes to beside the frozen one (of a model trained with --conditional).
     """
     from shiftproof.detector import load
-    from shiftproof.evaluation import evaluate as run
+    from shiftproof.pipelines import evaluate as run
     from shiftproof.shifts import parse_conditions
 
     conditions = parse_conditions(shifts)
@@ -258,7 +258,7 @@ def corrupt(data: Path, out: Path, /, *, shift: str, severity: Whole = 3, seed: 
     layout
         How DATA is laid out: auto, or a name of docs/data.md, such as mvtec, visa or folder.
     """
-    from shiftproof.evaluation import corrupt as run
+    from shiftproof.pipelines import corrupt as run
     from shiftproof.shifts import Condition
 
     condition = Condition(shift, severity)
@@ -283,7 +283,7 @@ def info(subject: str, /, *, method: str | None = None) -> int:
     """
     path = Path(subject)
     if path.exists() or "/" in subject:
-        from shiftproof.artefact import load_manifest
+        from shiftproof.model_io import load_manifest
 
         _show_model(path, load_manifest(path))
     else:
@@ -345,7 +345,7 @@ def _show_model(path: Path, manifest: Mapping[str, Any]) -> None:
         "model": f"{path} (format {manifest['format']}, shiftproof {manifest['shiftproof']})",
         "method": f"{manifest['method']} {dict(config['method'])}",
         "teacher": f"{teacher['name']} from {teacher['source']}, sha256 {teacher['sha256'][:12]}",
-        "images": f"{facts['train_images']} to train on, {facts['held_out_images']} held out; "
+        "images": f"{facts['train_images']} to train on, {facts['calibration_images']} held out; "
         f"fingerprint {facts['fingerprint'][:12]}",
         "image size": "x".join(map(str, config["image_size"])),
         "training": f"{record['steps']} steps in {duration(record['seconds'])} on {record['device']}, "
@@ -400,4 +400,4 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-COMMANDS = (train, evaluate, predict, corrupt, export, bench, info, demo)
+COMMANDS = (train, evaluate, predict, corrupt, export, profile, info, demo)

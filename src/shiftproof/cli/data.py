@@ -33,8 +33,8 @@ def check(folder: Path, /, *, layout: str = "auto", json: Path | None = None) ->
     json
         File to write all of it to.
     """
-    from shiftproof.artefact import write_json_atomic
     from shiftproof.data.check import check_data
+    from shiftproof.model_io import write_json_atomic
 
     with Bar() as bar:
         checks = check_data(folder, layout, on_progress=lambda done, total: bar("reading", done, total))

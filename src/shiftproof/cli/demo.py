@@ -10,7 +10,7 @@ import numpy as np
 
 from shiftproof import product
 from shiftproof.errors import DataError
-from shiftproof.evaluation import evaluate, predict
+from shiftproof.pipelines import evaluate, predict
 
 STEPS = 400  # of the schedule's 1,200: what six minutes on two cores allow
 SHIFTS = "paper"  # clean, and the papers' five shifts

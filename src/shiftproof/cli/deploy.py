@@ -7,10 +7,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from shiftproof.artefact import write_json_atomic
 from shiftproof.cli.console import Bar, say, table, warn
 from shiftproof.cli.options import Whole
 from shiftproof.errors import BackendError
+from shiftproof.model_io import write_json_atomic
 
 
 def export(
@@ -64,13 +64,13 @@ def export(
     for one in exported:
         parity = one.record["parity"]
         change = "–" if parity["auroc"] is None else f"{parity['auroc']['graph'] - parity['auroc']['model']:+.4f}"
-        milliseconds = (f"{parity['milliseconds'][key]:.1f} ms" for key in ("graph", "model"))
+        latency_ms = (f"{parity['latency_ms'][key]:.1f} ms" for key in ("graph", "model"))
         differences = (f"{parity[key]:.1e}" for key in ("map", "score"))
         rows.append(
             (
                 one.name,
                 f"{one.bytes / 1e6:.1f} MB",
-                *milliseconds,
+                *latency_ms,
                 *differences,
                 change,
                 str(parity["verdicts_changed"]),
@@ -83,7 +83,7 @@ def export(
     return 0
 
 
-def bench(
+def profile(
     model: Path,
     /,
     *,
@@ -110,7 +110,7 @@ def bench(
     json
         File to write the figures to, unrounded.
     """
-    from shiftproof.bench import bench as run
+    from shiftproof.profiling import profile as run
 
     with Bar() as bar:
         found = run(

@@ -14,8 +14,8 @@ from shiftproof.cli.options import Whole
 from shiftproof.errors import BackendError
 
 if TYPE_CHECKING:
-    from shiftproof.evaluation import Prediction
-    from shiftproof.distributed.shards import Totals
+    from shiftproof.distributed.shards import PredictionTotals
+    from shiftproof.pipelines import Prediction
 
 Matching = Annotated[bool | None, Parameter(negative="--no-matching")]
 FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
@@ -30,14 +30,14 @@ def predict(
     matching: Matching = None,
     backend: str = "auto",
     threshold: str = "frozen",
-    engine: str = "local",
+    executor: str = "local",
     heatmaps: bool = False,
     address: str | None = None,
     workers: Whole | None = None,
     cpus: Whole | None = None,
     gpus: float | None = None,
 ) -> int:
-    """Inspect images; writes predictions.csv, heatmaps/, masks/ and report.html. With --engine ray: predictions.parquet/.
+    """Inspect images; writes predictions.csv, heatmaps/, masks/ and report.html. With --executor ray: predictions.parquet/.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def predict(
     threshold
         frozen, or conditional: images that do not look as usual are judged by the threshold for their look (of a model
         trained with --conditional).
-    engine
+    executor
         local: this process, with pictures and a report. ray: any number of images on many workers, rows alone.
     heatmaps
         With ray: write heatmaps/ and masks/ as well, which is off by default there.
@@ -67,8 +67,8 @@ def predict(
     gpus
         With ray: GPUs for each worker, 0.5 to share one; by default 1 where there are any.
     """
-    cluster = choose_cluster(engine, address, workers, cpus, gpus)
-    found: Prediction | Totals
+    cluster = choose_cluster(executor, address, workers, cpus, gpus)
+    found: Prediction | PredictionTotals
     with Bar() as bar:
 
         def on_progress(done: int, total: int) -> None:
@@ -76,7 +76,7 @@ def predict(
 
         if cluster is None:
             from shiftproof.detector import load
-            from shiftproof.evaluation import predict as run
+            from shiftproof.pipelines import predict as run
 
             found = run(
                 load(model, backend, matching=matching, threshold=threshold), images, out, on_progress=on_progress
@@ -86,7 +86,7 @@ def predict(
             try:
                 from shiftproof.distributed.predict import predict_with_ray
             except ModuleNotFoundError as error:
-                needs = f"--engine ray needs the package {error.name}: pip install 'shiftproof[scale]'"
+                needs = f"--executor ray needs the package {error.name}: pip install 'shiftproof[scale]'"
                 raise BackendError(needs) from error
             found = predict_with_ray(
                 *(model, images, out),
@@ -97,7 +97,7 @@ def predict(
                 heatmaps=heatmaps,
                 on_progress=on_progress,
             )
-            drawn = "" if heatmaps else "; no heatmaps with this engine, unless --heatmaps asks for them"
+            drawn = "" if heatmaps else "; no heatmaps with this executor, unless --heatmaps asks for them"
             broken, result = found.failed, f"predictions: {out / 'predictions.parquet'}{drawn}"
     good = found.images - found.defective - broken
     say(f"{found.images} images: {found.defective} defective, {good} good, {broken} unreadable")

@@ -14,9 +14,9 @@ from shiftproof.data.images import (
 )
 from shiftproof.data.layouts import (
     LAYOUTS,
+    LabelledImage,
+    LabelledSet,
     Layout,
-    TestImage,
-    TestSet,
     calibration_images,
     categories,
     find_images,
@@ -36,8 +36,8 @@ __all__ = [
     "LAYOUTS",
     "Layout",
     "MAX_PIXELS",
-    "TestImage",
-    "TestSet",
+    "LabelledImage",
+    "LabelledSet",
     "calibration_images",
     "categories",
     "decode_image",

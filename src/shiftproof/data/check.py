@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shiftproof.data.cache import iter_images
 from shiftproof.data.layouts import (
     LAYOUTS,
-    TestImage,
+    LabelledImage,
     calibration_images,
     categories,
     good_images,
@@ -119,10 +119,10 @@ def _check_category(root: Path, layout: str, on_progress: Callable[[int, int], N
     splits = _listed(root, layout, found)
     jobs = [(split, item) for split, items in splits.items() for item in items]
     tallies: dict[tuple[str, str], _Tally] = {}
-    seen: dict[str, tuple[str, TestImage]] = {}
+    seen: dict[str, tuple[str, LabelledImage]] = {}
     read = iter_images(item.path for _, item in jobs)
     for done, ((split, item), (_, image)) in enumerate(zip(jobs, read, strict=True), start=1):
-        kind = ", ".join(filter(None, (item.kind, item.variant)))
+        kind = ", ".join(filter(None, (item.defect_type, item.variant)))
         tally = tallies.setdefault((split, kind), _Tally())
         if isinstance(image, ImageError):
             tally.unreadable += 1
@@ -142,10 +142,10 @@ def _check_category(root: Path, layout: str, on_progress: Callable[[int, int], N
     return CategoryCheck(str(root), layout, groups, tuple(sorted(findings, key=lambda finding: not finding.wrong)))
 
 
-def _listed(root: Path, layout: str, found: Callable[[bool, str], None]) -> dict[str, list[TestImage]]:
+def _listed(root: Path, layout: str, found: Callable[[bool, str], None]) -> dict[str, list[LabelledImage]]:
     """The images of each split; what keeps one from being listed is a finding."""
     known = LAYOUTS[layout]
-    splits: dict[str, list[TestImage]] = {}
+    splits: dict[str, list[LabelledImage]] = {}
     problems: tuple[str, ...] = ()
     for split, listing in (("test", None), ("train", good_images), ("calibration", calibration_images)):
         try:
@@ -153,19 +153,19 @@ def _listed(root: Path, layout: str, found: Callable[[bool, str], None]) -> dict
                 test_set = known.test(root)
                 splits[split], problems = list(test_set.images), test_set.problems
             else:
-                splits[split] = [TestImage(path, "", "good", False) for path in listing(root, layout)]
+                splits[split] = [LabelledImage(path, "", "good", False) for path in listing(root, layout)]
         except DataError as error:
             # A table's broken rows stand in the way of every split; they are all listed below.
             if not (problems and str(error).startswith(problems[0])):
                 found(not isinstance(error, MissingSplitError), str(error))
     for problem in problems:
         found(True, problem)
-    splits["unlabelled"] = [TestImage(path, "", path.parent.name, False) for path in known.unlabelled(root)]
+    splits["unlabelled"] = [LabelledImage(path, "", path.parent.name, False) for path in known.unlabelled(root)]
     return {split: splits.get(split, []) for split in SPLITS}
 
 
 def _copies(
-    split: str, item: TestImage, image: NDArray[np.uint8], seen: dict[str, tuple[str, TestImage]]
+    split: str, item: LabelledImage, image: NDArray[np.uint8], seen: dict[str, tuple[str, LabelledImage]]
 ) -> Iterator[Finding]:
     """Say it where the same pixels were seen before, in whatever file."""
     digest = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
@@ -179,13 +179,14 @@ def _copies(
         yield Finding(True, f"{item.path}: in {split}, has the pixels of {other.path} in {before}; remove one of them")
     elif other.defective != item.defective:
         yield Finding(
-            True, f"{item.path}: {item.kind}, has the pixels of {other.path}, {other.kind}; remove one of them"
+            True,
+            f"{item.path}: {item.defect_type}, has the pixels of {other.path}, {other.defect_type}; remove one of them",
         )
     else:
         yield Finding(False, f"{item.path}: has the pixels of {other.path}; a copy teaches and tests nothing")
 
 
-def _mask_faults(item: TestImage, image: NDArray[np.uint8]) -> Iterator[Finding]:
+def _mask_faults(item: LabelledImage, image: NDArray[np.uint8]) -> Iterator[Finding]:
     if not item.masks:
         return
     try:
@@ -195,7 +196,7 @@ def _mask_faults(item: TestImage, image: NDArray[np.uint8]) -> Iterator[Finding]
         yield Finding(True, str(error))
 
 
-def _judged(root: Path, splits: dict[str, list[TestImage]], groups: tuple[Group, ...]) -> Iterator[Finding]:
+def _judged(root: Path, splits: dict[str, list[LabelledImage]], groups: tuple[Group, ...]) -> Iterator[Finding]:
     """What the numbers say of a category as a whole."""
     good = len(splits["train"])
     if 0 < good < FEWEST_GOOD:
@@ -208,7 +209,7 @@ def _judged(root: Path, splits: dict[str, list[TestImage]], groups: tuple[Group,
                 yield Finding(True, f"{root}: tests on no {lacks}, so that nothing can be told apart; add some")
         if any(item.defective for item in tested) and not any(item.masks for item in tested):
             yield Finding(False, f"{root}: has no masks, so no pixel figures; add ground_truth/<kind>/<stem>_mask.png")
-    for kind, count in Counter(item.kind for item in tested).items():
+    for kind, count in Counter(item.defect_type for item in tested).items():
         if count == 1:
             yield Finding(False, f"{root}: holds one image of {kind} to test on; figures of it mean little")
     learnt = {item.path for item in splits["train"]}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from shiftproof.data.images import read_bytes, read_mask, write_image
-from shiftproof.data.layouts import LAYOUTS, TestImage
+from shiftproof.data.layouts import LAYOUTS, LabelledImage
 from shiftproof.data.layouts.files import refusing_unlistable
 from shiftproof.data.layouts.tables import refuse
 from shiftproof.errors import DataError, ImageError, UsageError, unknown
@@ -179,14 +179,16 @@ def convert_depth(
         else:
             write_image(out / name, depth_image(points, near, far) if kind == "depth" else normal_image(points))
             if mask is not None and item is not None:
-                write_image(out / f"ground_truth/{item.kind}/{item.path.stem}_mask.png", mask.astype(np.uint8) * 255)
+                write_image(
+                    out / f"ground_truth/{item.defect_type}/{item.path.stem}_mask.png", mask.astype(np.uint8) * 255
+                )
         on_progress(done, len(jobs))
     facts = {"image": kind, **({"near": near, "far": far} if kind == "depth" else {})}
     (out / "depth.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return Conversion(len(jobs) - len(failures), failures)
 
 
-def _jobs(category: Path) -> Iterator[tuple[Path, str, TestImage | None]]:
+def _jobs(category: Path) -> Iterator[tuple[Path, str, LabelledImage | None]]:
     """Each file of points, the image that it becomes, and what is known of it where it is for testing."""
     layout = LAYOUTS["mvtec-3d"]
     for split, paths in (("train", layout.good(category)), ("validation", layout.calibration(category))):
@@ -195,7 +197,7 @@ def _jobs(category: Path) -> Iterator[tuple[Path, str, TestImage | None]]:
     test_set = layout.test(category)
     refuse(test_set.problems)
     for item in test_set.images:
-        yield _points(item.path), f"test/{item.kind}/{item.path.stem}.png", item
+        yield _points(item.path), f"test/{item.defect_type}/{item.path.stem}.png", item
 
 
 def _points(image: Path) -> Path:

@@ -86,7 +86,9 @@ def test_a_category_of_depth_is_one_of_mvtec_ad(category, tmp_path):
     assert recognise_layout(out) == "mvtec"
     assert (len(good_images(out)), len(calibration_images(out))) == (6, 3)
     found, original = labelled_images(out), labelled_images(category)
-    assert [(item.kind, item.path.stem) for item in found.images] == [(i.kind, i.path.stem) for i in original.images]
+    assert [(item.defect_type, item.path.stem) for item in found.images] == [
+        (i.defect_type, i.path.stem) for i in original.images
+    ]
     for mine, theirs in zip(found.images, original.images, strict=True):
         assert np.array_equal(load_mask(mine, (32, 48)), load_mask(theirs, (32, 48)))
     facts = json.loads((out / "depth.json").read_text())

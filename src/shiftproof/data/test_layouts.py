@@ -162,7 +162,7 @@ def test_defects_beside_a_good_folder_are_not_good(tmp_path):
 def test_good_is_good_in_any_case(tmp_path):
     kinds = touch(tmp_path / "kinds", "Good/a.png", "Broken/b.png")
     assert names(good_images(kinds), kinds) == ["Good/a.png"]
-    assert [(item.kind, item.defective) for item in layouts.labelled_images(kinds).images] == [
+    assert [(item.defect_type, item.defective) for item in layouts.labelled_images(kinds).images] == [
         ("Broken", True),
         ("Good", False),
     ]
@@ -222,7 +222,7 @@ def test_only_images_below_test(tmp_path):
 def test_mvtec_test_set(category):
     found = layouts.labelled_images(category)
     assert found.has_masks
-    assert [(item.name, item.kind, item.defective) for item in found.images] == [
+    assert [(item.name, item.defect_type, item.defective) for item in found.images] == [
         ("test/dent/000.png", "dent", True),
         ("test/good/000.png", "good", False),
         ("test/scratch/000.png", "scratch", True),
@@ -322,7 +322,7 @@ def test_labelled_folder(tmp_path):
     touch(tmp_path, "good/1.png", "scratch/1.png", "scratch/deep/2.png")
     found = layouts.labelled_images(tmp_path)
     assert not found.has_masks
-    assert [(item.name, item.kind, item.defective) for item in found.images] == [
+    assert [(item.name, item.defect_type, item.defective) for item in found.images] == [
         ("good/1.png", "good", False),
         ("scratch/1.png", "scratch", True),
         ("scratch/deep/2.png", "scratch", True),
@@ -333,7 +333,7 @@ def test_labelled_folder(tmp_path):
 
 
 @pytest.fixture
-def defect(tmp_path) -> layouts.TestImage:
+def defect(tmp_path) -> layouts.LabelledImage:
     touch(tmp_path, "test/dent/0.png")
     mask = np.zeros((4, 6), np.uint8)
     mask[1, 2] = 255
@@ -343,7 +343,7 @@ def defect(tmp_path) -> layouts.TestImage:
 
 def test_load_mask(defect):
     assert np.argwhere(load_mask(defect, (4, 6))).tolist() == [[1, 2]]
-    good = layouts.TestImage(Path("g.png"), "test/good/g.png", "good", False)
+    good = layouts.LabelledImage(Path("g.png"), "test/good/g.png", "good", False)
     assert load_mask(good, (2, 3)).tolist() == [[False] * 3] * 2
 
 

@@ -48,7 +48,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Room:
+class Resources:
     """What there is room for."""
 
     workers: int  # at a time
@@ -57,7 +57,7 @@ class Room:
 
 
 @contextmanager
-def connected(cluster: Cluster) -> Iterator[Room]:
+def connected(cluster: Cluster) -> Iterator[Resources]:
     """Ray, ready for work: the cluster at the address, or one started here and ended afterwards.
 
     A process that is connected already stays so. SIGTERM stops like Ctrl-C meanwhile.
@@ -71,16 +71,16 @@ def connected(cluster: Cluster) -> Iterator[Room]:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise BackendError("--engine ray needs the package ray: pip install 'shiftproof[scale]'") from error
+        raise BackendError("--executor ray needs the package ray: pip install 'shiftproof[scale]'") from error
     if cluster.address is not None:
         _call(cluster.address)
     if ray.is_initialized():
-        yield _room(cluster, ray.nodes())
+        yield _available_resources(cluster, ray.nodes())
         return
     try:
         _start(ray, cluster)
         with _sigterm_as_interrupt():
-            yield _room(cluster, ray.nodes())
+            yield _available_resources(cluster, ray.nodes())
     finally:
         ray.shutdown()
 
@@ -98,14 +98,14 @@ def _start(ray: Any, cluster: Cluster) -> None:
         }
     for left in reversed(range(STARTS)):
         try:
-            with _silence():
+            with _silenced_stderr():
                 ray.init(cluster.address or "local", **options)  # "local": no address of the environment is meant
         except Exception as error:  # of no class of Ray's own
             ray.shutdown()  # on a busy machine one of its processes is late, and the others give up: once more
             if not left:
                 line = (str(error).strip() or type(error).__name__).splitlines()[0]
                 where = f"at {cluster.address} cannot be used" if cluster.address else "does not start on this machine"
-                mend = "start it with the versions of this machine" if cluster.address else "use --engine local"
+                mend = "start it with the versions of this machine" if cluster.address else "use --executor local"
                 raise BackendError(f"Ray {where} ({line}): {mend}") from error
         else:
             return
@@ -127,13 +127,13 @@ def _call(address: str) -> None:
         ) from error
 
 
-def _room(cluster: Cluster, nodes: list[dict[str, Any]]) -> Room:
+def _available_resources(cluster: Cluster, nodes: list[dict[str, Any]]) -> Resources:
     """What the nodes have room for.
 
     >>> nodes = [{"Alive": True, "Resources": {"CPU": 5.0, "GPU": 1.0}}, {"Alive": True, "Resources": {"CPU": 4.0}}]
-    >>> _room(Cluster(cpus=2, gpus=0), nodes)
-    Room(workers=4, cpus=2, gpus=0)
-    >>> _room(Cluster(cpus=2), nodes).workers  # there are GPUs: one for each
+    >>> _available_resources(Cluster(cpus=2, gpus=0), nodes)
+    Resources(workers=4, cpus=2, gpus=0)
+    >>> _available_resources(Cluster(cpus=2), nodes).workers  # there are GPUs: one for each
     1
     """
     there = [node["Resources"] for node in nodes if node.get("Alive", True)]
@@ -152,7 +152,7 @@ def _room(cluster: Cluster, nodes: list[dict[str, Any]]) -> Room:
             f"a worker with {cluster.cpus} CPUs and {gpus:g} GPUs fits on no machine of the cluster (the largest has {most}): "
             "lower --cpus or --gpus"
         )
-    return Room(min(fits, cluster.workers or fits), cluster.cpus, gpus)
+    return Resources(min(fits, cluster.workers or fits), cluster.cpus, gpus)
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def _silenced_stderr() -> Iterator[None]:
     """Nothing on standard error: there are lines that Ray's C++ would print whatever it is told."""
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)

@@ -1,4 +1,4 @@
-"""``shiftproof predict --engine ray``: millions of images, a model in each worker, one row for each image."""
+"""``shiftproof predict --executor ray``: millions of images, a model in each worker, one row for each image."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.artefact import MANIFEST, load_manifest, sha256_file
 from shiftproof.data import in_order, is_listing
 from shiftproof.detector import BATCH, THRESHOLDS, Inspection, backend_for, load
+from shiftproof.distributed.cluster import MEMORY, RETRIES, Cluster, Resources, WorkerError, connected, reason
+from shiftproof.distributed.shards import PredictionTotals, Shards, count_predictions, cut, exclusive
 from shiftproof.errors import BackendError, DataError, ImageError
-from shiftproof.evaluation.inputs import Missing, find_inputs, naming
-from shiftproof.evaluation.outputs import clear_outputs
-from shiftproof.evaluation.predict import write_pictures
+from shiftproof.model_io import MANIFEST, load_manifest, sha256_file
+from shiftproof.pipelines.inputs import Missing, find_inputs, naming
+from shiftproof.pipelines.outputs import clear_outputs
+from shiftproof.pipelines.predict import write_pictures
 from shiftproof.report.heatmap import overlay
 from shiftproof.runtime import AUTO
-from shiftproof.distributed.cluster import MEMORY, RETRIES, Cluster, Room, WorkerError, connected, reason
-from shiftproof.distributed.shards import Shards, Totals, alone, cut, totals
 
 TASKS = 1000  # at most: Ray's bookkeeping does not grow with the images
 FAILURES = 20  # that are told of
@@ -50,11 +50,11 @@ def predict_with_ray(
     threshold: str = "frozen",
     heatmaps: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Totals:
+) -> PredictionTotals:
     """Inspect files, folders and Parquet lists on a Ray cluster; write ``predictions.parquet/``, a file for each shard.
 
     The files together hold exactly one row for each image, by its absolute path; an unreadable one, or an input that is
-    not there, is a row with status "error". Finished shards are never scored again: after a kill the same command goes
+    not there, is a row with status "error". Finished shards are never scored reevaluate: after a kill the same command goes
     on. No more than a shard's rows and a few batches of pixels are in a worker's memory, however many images there are;
     this process holds the names while it sorts them.
 
@@ -75,22 +75,24 @@ def predict_with_ray(
     """
     folder = Path(out).absolute()  # workers are elsewhere
     scoring = _scoring(Path(model).absolute(), backend, matching, threshold)
-    with alone(folder):
+    with exclusive(folder):
         clear_outputs(folder, ["report.html", "predictions.csv"])
         folders: set[Path] = set()
         how = f"{scoring.backend} {scoring.matching} {scoring.threshold} {heatmaps}"
         settings = f"{sha256_file(scoring.model / MANIFEST)} {how}"
         shards = cut(_absolute(inputs, folder, folders), folder, settings)
-        shards.tidy()
+        shards.remove_stale()
         common = Path(os.path.commonpath(folders)) if heatmaps else None
         try:
             if todo := shards.missing():
-                with connected(cluster or Cluster()) as room:
-                    _score(shards, todo, replace(scoring, threads=room.cpus, common=common), room, on_progress)
+                with connected(cluster or Cluster()) as resources:
+                    _score(
+                        shards, todo, replace(scoring, threads=resources.cpus, common=common), resources, on_progress
+                    )
         finally:
             shards.listing.unlink()
-            shards.tidy()
-        return totals(shards, FAILURES)
+            shards.remove_stale()
+        return count_predictions(shards, FAILURES)
 
 
 def _scoring(model: Path, backend: str, matching: bool | None, threshold: str) -> Scoring:
@@ -122,7 +124,7 @@ def _place(path: Path) -> Path:
 
 
 def _score(
-    shards: Shards, todo: Sequence[int], how: Scoring, room: Room, on_progress: Callable[[int, int], None]
+    shards: Shards, todo: Sequence[int], how: Scoring, resources: Resources, on_progress: Callable[[int, int], None]
 ) -> None:
     """Score the missing shards with Ray Data: a pool of actors, each with the model, to which shard numbers go."""
     import ray.data
@@ -132,7 +134,7 @@ def _score(
     context.enable_progress_bars = False
     context.raise_original_map_exception = True
     context.target_max_block_size = 2**20  # what comes back is a number for each shard, not 128 MiB
-    workers = min(room.workers, len(todo))
+    workers = min(resources.workers, len(todo))
     done = shards.images - sum(shards.size_of(number) for number in todo)
     numbers = ray.data.from_items([{"number": number} for number in todo], override_num_blocks=min(len(todo), TASKS))
     scored = numbers.map_batches(
@@ -140,8 +142,8 @@ def _score(
         fn_constructor_args=(shards, how, workers),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
-        num_cpus=room.cpus,
-        num_gpus=room.gpus,
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
     )
     try:
         for row in scored.iter_rows():
@@ -214,7 +216,7 @@ class Scorer:
             "p_value": seen.p_value,
             "verdict": seen.verdict,
             "threshold": seen.threshold,
-            "milliseconds": seen.milliseconds,
+            "latency_ms": seen.latency_ms,
         }
 
 

@@ -1,4 +1,4 @@
-"""The engine of a Ray cluster: the local engine's cells as tasks, each with its processors and GPUs."""
+"""The executor of a Ray cluster: the local executor's runs as tasks, each with its processors and GPUs."""
 
 from __future__ import annotations
 
@@ -7,55 +7,57 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shiftproof.benchmark.runs import Cell
+from shiftproof.benchmark.execution import Reporter
+from shiftproof.benchmark.local_executor import RunOptions, attempt
+from shiftproof.benchmark.runs import Run
 from shiftproof.distributed.cluster import RETRIES, Cluster, connected, reason
-from shiftproof.benchmark.execution import Telling
-from shiftproof.benchmark.local_executor import Work, attempt
 from shiftproof.training import Interrupted
 
-STOPPING = 60.0  # seconds that cells have to leave a checkpoint after Ctrl-C
+STOPPING = 60.0  # seconds that runs have to leave a checkpoint after Ctrl-C
 
 
 @dataclass(frozen=True)
-class RayEngine:
-    """Works on cells wherever the cluster has room.
+class RayExecutor:
+    """Works on runs wherever the cluster has room.
 
-    A cell's task takes the cell's lock, as the local engine does, and goes on from whatever a former run has left: a
-    worker that dies is replaced, and its cell neither lost nor run twice. Data sets, ``out`` and weights are read and
+    A run's task takes the run's lock, as the local executor does, and goes on from whatever a former run has left: a
+    worker that dies is replaced, and its run neither lost nor run twice. Data sets, ``out`` and weights are read and
     written by all machines under the same paths.
     """
 
     cluster: Cluster
 
-    def __call__(self, cells: Sequence[Cell], work: Work, telling: Telling) -> Iterator[tuple[Cell, str | None]]:
-        """Work on cells.
+    def __call__(
+        self, runs: Sequence[Run], run_options: RunOptions, reporter: Reporter
+    ) -> Iterator[tuple[Run, str | None]]:
+        """Work on runs.
 
         Yields:
-            each cell when it has ended, with a line where it failed.
+            each run when it has ended, with a line where it failed.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM; what was running has left a checkpoint. BackendError, UsageError: see
                 :func:`~shiftproof.distributed.cluster.connected`.
         """
-        if not cells:
+        if not runs:
             return
-        with connected(self.cluster) as room:
+        with connected(self.cluster) as resources:
             import ray
 
-            task = ray.remote(work_on).options(num_cpus=room.cpus, num_gpus=room.gpus, max_retries=RETRIES)
-            waiting, running, done = deque(cells), dict[Any, Cell](), 0
+            task = ray.remote(work_on).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=RETRIES)
+            waiting, running, done = deque(runs), dict[Any, Run](), 0
             try:
                 while waiting or running:
-                    while waiting and len(running) < room.workers:
-                        cell = waiting.popleft()
-                        running[task.remote(_from_anywhere(cell), work, room.cpus)] = cell
-                    telling.progress("cells", done, len(cells), f"{len(running)} under way")
+                    while waiting and len(running) < resources.workers:
+                        run = waiting.popleft()
+                        running[task.remote(_from_anywhere(run), run_options, resources.cpus)] = run
+                    reporter.progress("runs", done, len(runs), f"{len(running)} under way")
                     (ended,), _ = ray.wait(list(running), num_returns=1)
-                    cell, done = running.pop(ended), done + 1
-                    yield cell, _outcome(ray, ended, cell, telling)
+                    run, done = running.pop(ended), done + 1
+                    yield run, _outcome(ray, ended, run, reporter)
             except KeyboardInterrupt:
                 raise Interrupted(
-                    f"stopped with {done} of {len(cells)} cells done: the same command goes on from there"
+                    f"stopped with {done} of {len(runs)} runs done: the same command goes on from there"
                 ) from None
             finally:
                 for left in running:
@@ -64,27 +66,27 @@ class RayEngine:
                     ray.wait(list(running), num_returns=len(running), timeout=STOPPING)
 
 
-def work_on(cell: Cell, work: Work, threads: int) -> tuple[str | None, list[str]]:
-    """Work on one cell in a worker's process; a line on why it failed, and its warnings."""
+def work_on(run: Run, run_options: RunOptions, threads: int) -> tuple[str | None, list[str]]:
+    """Work on one run in a worker's process; a line on why it failed, and its warnings."""
     import torch
 
     torch.set_num_threads(threads)
     warnings: list[str] = []
-    with cell.lock(wait=True):
-        return attempt(cell, work, Telling(warn=warnings.append)), warnings
+    with run.lock(wait=True):
+        return attempt(run, run_options, Reporter(warn=warnings.append)), warnings
 
 
-def _outcome(ray: Any, ended: Any, cell: Cell, telling: Telling) -> str | None:
+def _outcome(ray: Any, ended: Any, run: Run, reporter: Reporter) -> str | None:
     try:
         failure, warnings = ray.get(ended)
     except ray.exceptions.RayError as error:
-        return f"{cell.title}: {reason(error)}"
+        return f"{run.title}: {reason(error)}"
     for line in warnings:
-        telling.warn(line)
+        reporter.warn(line)
     return failure
 
 
-def _from_anywhere(cell: Cell) -> Cell:
-    """The cell with paths that do not start where this process happens to be."""
-    places = {name: getattr(cell, name) for name in ("out", "data", "weights", "textures")}
-    return replace(cell, **{name: path.absolute() for name, path in places.items() if path is not None})
+def _from_anywhere(run: Run) -> Run:
+    """The run with paths that do not start where this process happens to be."""
+    places = {name: getattr(run, name) for name in ("out", "data", "weights", "textures")}
+    return replace(run, **{name: path.absolute() for name, path in places.items() if path is not None})

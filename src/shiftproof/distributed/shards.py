@@ -30,7 +30,7 @@ SCHEMA = pyarrow.schema(
         "p_value": pyarrow.float64(),
         "verdict": pyarrow.string(),
         "threshold": pyarrow.float64(),
-        "milliseconds": pyarrow.float64(),
+        "latency_ms": pyarrow.float64(),
         "error": pyarrow.string(),  # null where there is none
     }
 )
@@ -64,7 +64,7 @@ class Shards:
         there = _names(self.folder)
         return [number for number, name in enumerate(self.names) if name not in there]
 
-    def tidy(self) -> None:
+    def remove_stale(self) -> None:
         """Remove what is no shard of these: of other images, another model, or left by a worker that died."""
         for name in _names(self.folder).difference(self.names):
             (self.folder / name).unlink(missing_ok=True)
@@ -102,7 +102,7 @@ class Shards:
         except OSError as error:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
-            raise unwritable(self.out, error) from error
+            raise cannot_write(self.out, error) from error
 
 
 def cut(images: Iterable[Sequence[Path]], out: Path, settings: str) -> Shards:
@@ -130,7 +130,7 @@ def cut(images: Iterable[Sequence[Path]], out: Path, settings: str) -> Shards:
             with pyarrow.ipc.new_file(file, schema) as writer:
                 writer.write_table(pyarrow.table([paths], schema), max_chunksize=size)
     except OSError as error:
-        raise unwritable(out, error) from error
+        raise cannot_write(out, error) from error
     return shards
 
 
@@ -152,7 +152,7 @@ def _cut_names(paths: Any, size: int, settings: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Totals:
+class PredictionTotals:
     """What stands in finished shards."""
 
     images: int
@@ -161,7 +161,7 @@ class Totals:
     failures: list[str]  # the first of them, a line each
 
 
-def totals(shards: Shards, most: int) -> Totals:
+def count_predictions(shards: Shards, most: int) -> PredictionTotals:
     """Count what stands in the files, a batch of rows at a time.
 
     Args:
@@ -181,11 +181,11 @@ def totals(shards: Shards, most: int) -> Totals:
             f"{shards.folder} holds {images} rows for {shards.images} images: remove it, and run the same command again"
         )
     lines = rows.head(most, columns=["error"], filter=broken).column(0).to_pylist()
-    return Totals(images, count(filter=field("verdict") == "defective"), count(filter=broken), lines)
+    return PredictionTotals(images, count(filter=field("verdict") == "defective"), count(filter=broken), lines)
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
+def exclusive(out: Path) -> Iterator[None]:
     """Nobody else writes shards to ``out`` meanwhile; a process that ends, however it ends, lets go.
 
     Raises:
@@ -196,7 +196,7 @@ def alone(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     except OSError as error:
-        raise unwritable(out, error) from error
+        raise cannot_write(out, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,7 +208,7 @@ def alone(out: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def unwritable(out: Path, error: OSError) -> DataError:
+def cannot_write(out: Path, error: OSError) -> DataError:
     """The error for a place that does not take what is to be written there."""
     return DataError(f"{out} cannot be written ({error.strerror or error}): free space, or choose another --out")
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftproof.errors import DataError
-from shiftproof.distributed.predict import Scorer, Scoring
 from shiftproof.distributed.cluster import WorkerError
-from shiftproof.distributed.shards import FOLDER, SCHEMA, Shards, alone, cut, shard_size, totals
+from shiftproof.distributed.predict import Scorer, Scoring
+from shiftproof.distributed.shards import FOLDER, SCHEMA, Shards, count_predictions, cut, exclusive, shard_size
+from shiftproof.errors import DataError
 
 NAMES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=8), min_size=1)
 
@@ -37,8 +37,8 @@ def test_the_shards_hold_each_path_once_and_sorted_whatever_order_they_came_in(t
         first.size_of(number) for number in range(len(first.names))
     ]
     random.shuffle(paths)
-    again = cut([paths[start::parts] for start in range(parts)], out, "settings")
-    assert again == first
+    second = cut([paths[start::parts] for start in range(parts)], out, "settings")
+    assert second == first
     assert not set(cut([paths], out, "other settings").names) & set(first.names)
 
 
@@ -74,25 +74,25 @@ def test_tidying_leaves_these_shards_alone_and_nothing_else(shards):
     for name in ("part-000000-0123456789abcdef.parquet", f".{shards.names[2]}.77"):
         (shards.folder / name).write_bytes(b"")
     shards.begin("model")
-    shards.tidy()
+    shards.remove_stale()
     assert [path.name for path in shards.folder.iterdir()] == [shards.names[0]]
 
 
 def test_totals_are_counted_in_the_files(shards):
     for number in range(3):
         shards.write(number, rows(shards.paths(number), "error" if number == 2 else "ok"))
-    found = totals(shards, most=3)
+    found = count_predictions(shards, most=3)
     assert (found.images, found.defective, found.failed, len(found.failures)) == (40, 0, 8, 3)
     assert pyarrow.parquet.read_table(shards.folder).schema.equals(SCHEMA)
     shards.write(2, rows(shards.paths(2)[1:]))
     with pytest.raises(DataError, match="holds 39 rows for 40 images: remove it"):
-        totals(shards, most=3)
+        count_predictions(shards, most=3)
 
 
 def test_two_runs_do_not_write_to_one_folder(tmp_path):
-    with alone(tmp_path), pytest.raises(DataError, match="another run is writing to"), alone(tmp_path):
+    with exclusive(tmp_path), pytest.raises(DataError, match="another run is writing to"), exclusive(tmp_path):
         pass
-    with alone(tmp_path):
+    with exclusive(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -101,7 +101,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / FOLDER).write_text("in the way")
     with pytest.raises(DataError, match="cannot be written"):
         cut([[Path("/i/1.png")]], tmp_path, "")
-    with pytest.raises(DataError, match="cannot be written"), alone(tmp_path / FOLDER):
+    with pytest.raises(DataError, match="cannot be written"), exclusive(tmp_path / FOLDER):
         pass
 
 

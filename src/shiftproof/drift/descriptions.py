@@ -13,7 +13,7 @@ from shiftproof.drift.statistics import STATISTICS
 
 LATEST = 20  # images that a drift's size is told of
 FEW = 16  # inspections below which nothing is said of the verdicts
-SLIGHT = 0.5  # spreads below which a thing is not told beside others
+SLIGHT = 0.5  # sigma below which a thing is not told beside others
 CHANCE = 0.01  # what would happen as rarely as this is no chance
 _NAMES = [statistic.name for statistic in STATISTICS]
 _COLOURS = {  # directions of (red, blue), both less luminance
@@ -66,7 +66,7 @@ class Finding:
 
     group: str  # one of `GROUPS`, or "whole"
     description: str  # "darker", "blurrier", ...
-    sigma: float  # how far, in spreads of the good images: median over its latest images; signed where it has a sign
+    sigma: float  # how far, in sigma (robust z-scores): median over its latest images; signed where it has a sign
     start_index: int  # number of the image (from 1) with which it probably began
     matched: bool  # whether the model's matching puts this kind right, within its limits
 
@@ -92,18 +92,22 @@ def find(
     """Name what drifted, the largest first; what merely follows from another thing is left out.
 
     Args:
-        deviations: float64 [N, 18], N >= 1, of the latest images in spreads.
+        deviations: float64 [N, 18], N >= 1, of the latest images in sigma.
         last: number of the last of them.
         groups: those with evidence, "whole" perhaps among them, and with which image each began.
         matched: those that the model's matching puts right.
     """
     latest = {group: deviations[-min(last - start_index + 1, LATEST) :] for group, start_index in groups.items()}
     found = [
-        _finding(latest[group], group, start_index, group in matched) for group, start_index in groups.items() if group != "whole"
+        _finding(latest[group], group, start_index, group in matched)
+        for group, start_index in groups.items()
+        if group != "whole"
     ]
     size = {each.group: abs(each.sigma) for each in found}
     largest = max(size.values(), default=0.0)
-    causes = (each for each in found if each.group in ("light", "contrast", "evenness") or each.description == "noisier")
+    causes = (
+        each for each in found if each.group in ("light", "contrast", "evenness") or each.description == "noisier"
+    )
     main = max((abs(each.sigma) for each in causes), default=0.0)
 
     def follows(each: Finding) -> bool:
@@ -211,9 +215,9 @@ def sentence(status: str, findings: Sequence[Finding], effect: Effect, advice_te
 
 
 def size(sigma: float) -> str:
-    """A deviation as a person says it; beyond 20 spreads it only means very far.
+    """A deviation as a person says it; beyond 20 sigma it only means very far.
 
     >>> size(-3.24), size(250.0)
-    ('3.2 spreads', 'more than 20 spreads')
+    ('3.2 sigma', 'more than 20 sigma')
     """
-    return "more than 20 spreads" if abs(sigma) > 20 else f"{abs(sigma):.1f} spreads"
+    return "more than 20 sigma" if abs(sigma) > 20 else f"{abs(sigma):.1f} sigma"

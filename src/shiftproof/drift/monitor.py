@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.drift.descriptions import Effect, Finding, advice, find, judge, sentence
 from shiftproof.drift.evidence import BETS, Bag, gather, log_mean, normal_score
 from shiftproof.drift.reference import Reference, furthest
 from shiftproof.drift.statistics import GROUPS, RESOLUTIONS, STATISTICS, measure
-from shiftproof.drift.descriptions import Effect, Finding, advice, find, judge, sentence
 from shiftproof.errors import DataError, UsageError
 
 ALPHA = 1e-4
@@ -36,7 +36,7 @@ class DriftState:
     images: int  # seen so far, this one included
     distance: float  # of this image: how far it lies from good images as a whole; about 1 for a good one
     p_value: float  # share of held-out good images that lie as far off: conformal
-    levels: Mapping[str, float]  # group -> this image's deviation in spreads, signed
+    levels: Mapping[str, float]  # group -> this image's deviation in sigma, signed
     evidence: float  # for a drift since the last reset: a power of ten; an alert is raised at log10(1 / alpha)
     by_group: Mapping[str, float]  # the same for each group, "whole" included
     status: str  # "steady", "watch" (a tenth of the evidence for an alert), or "drift" (from the alert to its end)
@@ -185,7 +185,9 @@ class Monitor:
         if self._status != STEADY:
             needed = min(-math.log10(self.alpha), max(by_group.values()))
             start_indices = {g: self._start_index(strongest[g]) for g, power in by_group.items() if power >= needed}
-            findings = find(self.reference.standardize(np.array(self._window)), self.images, start_indices, self.matched)
+            findings = find(
+                self.reference.standardize(np.array(self._window)), self.images, start_indices, self.matched
+            )
             start_index = min(finding.start_index for finding in findings)
             late = [*self._verdicts][-min(self.images - start_index + 1, WINDOW) :]
             effect = judge([verdict for verdict in late if verdict is not None], self.bound)
@@ -250,7 +252,9 @@ class Monitor:
                 np.array(content[key], np.float64).reshape(CHANNELS) for key in ("mean", "square")
             )
             monitor._window.extend(np.array(values, np.float64) for values in content["window"])
-            monitor._verdicts.extend(None if verdict is None else (verdict[0], verdict[1]) for verdict in content["verdicts"])
+            monitor._verdicts.extend(
+                None if verdict is None else (verdict[0], verdict[1]) for verdict in content["verdicts"]
+            )
             monitor._bags = [Bag.from_json(bag) for bag in content["bags"]]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(

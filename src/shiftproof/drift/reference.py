@@ -14,16 +14,16 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from shiftproof.artefact import save_reference
 from shiftproof.data import decode_images
 from shiftproof.drift.statistics import GROUPS, RESOLUTIONS, STATISTICS, measure
 from shiftproof.errors import DataError, ModelError
+from shiftproof.model_io import save_reference
 
 REFERENCE = "drift.safetensors"  # file in a model folder
 DRIFT = "drift"  # key of model.json
 MOST = 2048  # good images that a reference keeps
-FLOOR = 4  # resolutions: a spread is never taken as less, or the rounding of 8 bits would count as a drift
-LIMIT = 8.0  # spreads: what lies further off tells no more of how statistics go together
+FLOOR = 4  # resolutions: sigma is never less than this, or the rounding of 8 bits would count as a drift
+LIMIT = 8.0  # sigma: what lies further off tells no more of how statistics go together
 MATCHED = (
     "light",
     "contrast",
@@ -37,7 +37,7 @@ MATCHED = (
 class Reference:
     """Statistics of good images; everything else follows from them."""
 
-    trained: NDArray[np.float64]  # [N, 18], N >= 1: of images that say where each statistic lies and how far it spreads
+    trained: NDArray[np.float64]  # [N, 18], N >= 1: of images that give the center and sigma of each statistic
     held_out: NDArray[np.float64]  # [M, 18], M >= 1: of others, that say how far from there good images come to lie
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class Reference:
         return hashlib.sha256(self.trained.tobytes() + self.held_out.tobytes()).hexdigest()
 
     def standardize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far statistics [..., 18] lie from good images', signed, in spreads."""
+        """How far statistics [..., 18] lie from good images', signed, in sigma."""
         return np.asarray((statistics - self.center) / self.sigma)
 
     def distance(self, statistics: NDArray[np.float64]) -> float:
@@ -103,7 +103,7 @@ class Reference:
         return float((1 + reached) / (len(self.distances) + 1))
 
     def by_group(self, statistics: NDArray[np.float64]) -> dict[str, float]:
-        """For each group, the signed deviation in spreads of the statistic of it that lies furthest off."""
+        """For each group, the signed deviation in sigma of the statistic of it that lies furthest off."""
         return furthest(self.standardize(statistics))
 
     @cached_property
@@ -130,7 +130,7 @@ class Reference:
 
 
 def furthest(deviations: NDArray[np.float64]) -> dict[str, float]:
-    """For each group, of its deviations (float64 [18], in spreads) the one that is furthest from 0."""
+    """For each group, of its deviations (float64 [18], in sigma) the one that is furthest from 0."""
     found: dict[str, float] = dict.fromkeys(GROUPS, 0.0)
     for statistic, value in zip(STATISTICS, deviations.tolist(), strict=True):
         if abs(value) > abs(found[statistic.group]):
@@ -197,7 +197,7 @@ def write_reference(folder: str | Path, reference: Reference) -> None:
 
 
 def load_reference(folder: str | Path, manifest: Mapping[str, Any]) -> Reference:
-    """The reference in a model folder, which :func:`~shiftproof.artefact.load_manifest` has checked.
+    """The reference in a model folder, which :func:`~shiftproof.model_io.load_manifest` has checked.
 
     Raises:
         ModelError: the model has none, or one of other statistics than this version measures.

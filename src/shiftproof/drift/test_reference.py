@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from shiftproof.artefact import load_manifest, save_model
 from shiftproof.data import write_image
 from shiftproof.drift import REFERENCE, Reference, load_reference, make_reference, matched_groups, write_reference
 from shiftproof.drift.reference import MOST, describe, reference_of_files
 from shiftproof.errors import DataError, ModelError
+from shiftproof.model_io import load_manifest, save_model
 
 
 def numbers(seed, count):

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from shiftproof.artefact import save_model
 from shiftproof.calibration import Calibration
 from shiftproof.data import synthetic_images
 from shiftproof.export import export_model
 from shiftproof.methods import METHODS, Inspector
+from shiftproof.model_io import save_model
 from shiftproof.networks.teacher import Teacher, describe_teacher, teacher_manifest
-from shiftproof.torch_engine import TorchEngine
+from shiftproof.torch_backend import TorchBackend
 
 BACKBONE = "tf_efficientnet_lite0.in1k"
 SIZE = (64, 96)  # not square: height and width must not be mixed up
@@ -31,7 +31,7 @@ def save_random_model(folder: Path, method: str, **options: Any) -> Path:
     with torch.no_grad():
         network.learn(pixels, np.random.default_rng(0))
         network.learn_scale(pixels)
-    maps, scores = TorchEngine(Inspector(network), SIZE).maps_and_scores(pixels)
+    maps, scores = TorchBackend(Inspector(network), SIZE).maps_and_scores(pixels)
     manifest = {
         "method": method,
         "config": {"image_size": list(SIZE), "method": asdict(network.config)},

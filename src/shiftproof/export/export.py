@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.artefact import WEIGHTS, environment, load_manifest, package_version, save_export
 from shiftproof.calibration import Calibration
 from shiftproof.data import DecodedImages, decode_images, good_images, labelled_images, synthetic_images
 from shiftproof.errors import BackendError, DataError, ExportError, ModelError, UsageError, unknown
@@ -19,8 +18,9 @@ from shiftproof.export.graph import OPSET, Judged, files_of, to_onnx, to_openvin
 from shiftproof.export.int8 import AT_MOST, kept_in_float, quantise
 from shiftproof.export.parity import FLOAT, ROUNDED, GateImages, compare, exceeded
 from shiftproof.methods import Inspector
+from shiftproof.model_io import WEIGHTS, environment, load_manifest, package_version, save_export
 from shiftproof.runtime import BACKENDS, GRAPH_VERSION, has_bfloat16, installed, open_graph
-from shiftproof.torch_engine import TorchEngine, build_method
+from shiftproof.torch_backend import TorchBackend, build_method
 
 TARGETS = ("onnx", "openvino")
 SYNTHETIC = 16  # images for the gate where none are given
@@ -109,7 +109,7 @@ def export_model(
                 files[f"{backend}-bf16"] = files_of(f"{backend}-bf16", one, metadata)
     with tempfile.TemporaryDirectory() as scratch:
         engines = {name: _open(name, files[name], Path(scratch), manifest) for name in files}
-        reference = TorchEngine(inspector, (height, width))
+        reference = TorchBackend(inspector, (height, width))
         found = compare(reference, engines, images, calibration, on_progress)
     tolerances = {name: FLOAT if BACKENDS[name].precision == "float32" else ROUNDED for name in files}
     failed = {name: wrong for name, one in found.items() if (wrong := exceeded(one, tolerances[name]))}

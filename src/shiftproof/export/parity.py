@@ -14,7 +14,7 @@ from shiftproof.calibration import Calibration
 from shiftproof.errors import ExportError
 from shiftproof.export.graph import reason
 from shiftproof.metrics import image_metrics
-from shiftproof.runtime import Engine
+from shiftproof.runtime import Backend
 
 BATCH = 8
 
@@ -53,7 +53,7 @@ class Comparison:
     p_value: float = 0.0  # largest difference between the graph's p-value and the calibration's for the graph's score
     verdicts: int = 0  # how many images the graph judges otherwise
     scores: list[float] = field(default_factory=list)
-    milliseconds: list[float] = field(default_factory=list)  # an image, batch by batch
+    latency_ms: list[float] = field(default_factory=list)  # an image, batch by batch
 
     def add(
         self,
@@ -74,7 +74,7 @@ class Comparison:
 
 
 def compare(
-    reference: Engine,
+    reference: Backend,
     graphs: Mapping[str, Any],
     images: GateImages,
     calibration: Calibration,
@@ -84,7 +84,7 @@ def compare(
 
     Args:
         reference: the model in torch.
-        graphs: name -> engine of a graph, with its method ``outputs``.
+        graphs: name -> backend of a graph, with its method ``outputs``.
         images: to look at; the first one alone, the others in batches.
         calibration: of the model.
         on_progress: is told (images done, images in all).
@@ -92,19 +92,19 @@ def compare(
     Returns:
         for each graph JSON values: ``images``, ``source``, ``map``, ``score`` and ``p_value`` (largest differences),
         ``scale`` (of the colours: what the tolerance is a share of), ``verdicts_changed``, ``auroc`` (of model and
-        graph, and what the graph has lost, or None), ``milliseconds`` (of model and graph: medians an image, side by side; what
-        :func:`~shiftproof.bench.bench` measures with care).
+        graph, and what the graph has lost, or None), ``latency_ms`` (of model and graph: medians an image, side by side; what
+        :func:`~shiftproof.profiling.profile` measures with care).
 
     Raises:
         ExportError: a graph does not run.
     """
     seen = {name: Comparison() for name in graphs}
     scores: list[float] = []
-    milliseconds: list[float] = []
+    latency_ms: list[float] = []
     for batch in _batches(images.pixels):
         started = time.perf_counter()
         expected = reference.maps_and_scores(batch)
-        milliseconds.append((time.perf_counter() - started) * 1000 / len(batch))
+        latency_ms.append((time.perf_counter() - started) * 1000 / len(batch))
         scores += expected[1].tolist()
         for name, graph in graphs.items():
             started = time.perf_counter()
@@ -114,7 +114,7 @@ def compare(
                 raise ExportError(
                     f"{name}'s graph was written, but its runtime refuses it ({reason(error)}); nothing was kept: leave it out"
                 ) from error
-            seen[name].milliseconds.append((time.perf_counter() - started) * 1000 / len(batch))
+            seen[name].latency_ms.append((time.perf_counter() - started) * 1000 / len(batch))
             seen[name].add(expected, found, calibration)
         on_progress(len(scores), len(images.pixels))
     return {
@@ -127,7 +127,7 @@ def compare(
             "scale": calibration.map_high - calibration.map_low,
             "verdicts_changed": one.verdicts,
             "auroc": _auroc(images.defective, scores, one.scores),
-            "milliseconds": {"model": float(np.median(milliseconds)), "graph": float(np.median(one.milliseconds))},
+            "latency_ms": {"model": float(np.median(latency_ms)), "graph": float(np.median(one.latency_ms))},
         }
         for name, one in seen.items()
     }

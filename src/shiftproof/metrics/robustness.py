@@ -1,4 +1,4 @@
-"""What shifts do to a detector, as facts: which break the promise of its threshold, which blind it, which are the worst.
+"""The effect of shifts on a detector: which raise false alarms, which cause misses, and which are the worst.
 
 A shift can fail a detector in two ways, and an AUROC shows neither: good parts are called defective, or defects are called
 good. Both are read at the frozen threshold.
@@ -38,14 +38,14 @@ class ConditionScores:
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What the threshold has promised of good images, and under which conditions that is refuted."""
+class Guarantee:
+    """The false-alarm rate that the threshold guarantees, and the conditions that violate it."""
 
     rate: (
         float  # at most this share of them is called defective: the target, or the bound where none so low is certified
     )
     confidence: float  # 0..1, with which that is certified, and refuted
-    broken: frozenset[str] = frozenset()  # conditions with more false alarms than that rate can explain
+    violated: frozenset[str] = frozenset()  # conditions with more false alarms than that rate can explain
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Family:
 
     name: str  # of the shift
     points: tuple[Point, ...]  # by severity; clean is the first where it was evaluated
-    breaks: int | None  # the lowest severity that breaks the promise
-    blinds: int | None  # the lowest severity at which less than half is detected of what is detected clean
-    above: bool  # more false alarms than promised at some severity, be it by chance
+    raises_false_alarms: int | None  # the lowest severity that violates the guarantee
+    causes_misses: int | None  # the lowest severity at which less than half is detected of what is detected clean
+    above: bool  # more false alarms than guaranteed at some severity, perhaps by chance
 
     @property
     def shifted(self) -> tuple[Point, ...]:
@@ -99,12 +99,12 @@ def shift_and_severity(condition: str) -> tuple[str, int]:
     return (name, int(severity)) if severity.isdecimal() else (condition, 0)
 
 
-def families(conditions: Mapping[str, Mapping[str, Any]], promise: Promise) -> list[Family]:
+def families(conditions: Mapping[str, Mapping[str, Any]], guarantee: Guarantee) -> list[Family]:
     """The shifts of a run in the order in which they were evaluated.
 
     Args:
         conditions: content of metrics.json.
-        promise: of the threshold.
+        guarantee: of the threshold.
     """
     points = [_point(name, metrics) for name, metrics in conditions.items() if name not in SUMMARIES]
     clean = [point for point in points if not point.severity]
@@ -113,7 +113,7 @@ def families(conditions: Mapping[str, Mapping[str, Any]], promise: Promise) -> l
         if point.severity:
             held.setdefault(shift_and_severity(point.condition)[0], []).append(point)
     return [
-        _family(name, clean, sorted(of_it, key=lambda point: point.severity), promise) for name, of_it in held.items()
+        _family(name, clean, sorted(of_it, key=lambda point: point.severity), guarantee) for name, of_it in held.items()
     ]
 
 
@@ -123,13 +123,13 @@ def _point(name: str, metrics: Mapping[str, Any]) -> Point:
     return Point(name, severity, image.get("auroc"), rates.get("false_alarm_rate"), rates.get("detection_rate"))
 
 
-def _family(name: str, clean: Sequence[Point], shifted: Sequence[Point], promise: Promise) -> Family:
+def _family(name: str, clean: Sequence[Point], shifted: Sequence[Point], guarantee: Guarantee) -> Family:
     before = clean[0].detection_rate if clean else None
     return Family(
         name,
         (*clean, *shifted),
-        breaks=next((point.severity for point in shifted if point.condition in promise.broken), None),
-        blinds=next(
+        raises_false_alarms=next((point.severity for point in shifted if point.condition in guarantee.violated), None),
+        causes_misses=next(
             (
                 point.severity
                 for point in shifted
@@ -137,7 +137,7 @@ def _family(name: str, clean: Sequence[Point], shifted: Sequence[Point], promise
             ),
             None,
         ),
-        above=any((point.false_alarm_rate or 0.0) > promise.rate for point in shifted),
+        above=any((point.false_alarm_rate or 0.0) > guarantee.rate for point in shifted),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from shiftproof.metrics.robustness import (
     FEWEST_FOR_A_RISE,
     ConditionScores,
-    Promise,
+    Guarantee,
     families,
     rises,
     shift_and_severity,
@@ -29,7 +29,7 @@ def test_a_name_without_a_severity_is_no_shift(name: str) -> None:
 
 def test_severities_stand_in_order_behind_clean_and_sums_are_no_conditions() -> None:
     conditions = {name: entry() for name in ("jpeg-5", "clean", "scale-2", "jpeg-1", "mean_shift", "worst_shift")}
-    found = families(conditions, Promise(0.05, 0.95))
+    found = families(conditions, Guarantee(0.05, 0.95))
     assert [family.name for family in found] == ["jpeg", "scale"]
     assert [point.condition for point in found[0].points] == ["clean", "jpeg-1", "jpeg-5"]
     assert [point.severity for point in found[0].shifted] == [1, 5]
@@ -43,18 +43,18 @@ def test_a_shift_breaks_the_promise_from_its_lowest_severity_that_does() -> None
         "jpeg-3": entry(0.9),
         "scale-3": entry(0.1),
     }
-    jpeg, scale = families(conditions, Promise(0.05, 0.95, frozenset({"jpeg-2", "jpeg-3"})))
-    assert (jpeg.breaks, jpeg.above, jpeg.highest_rate) == (2, True, 0.9)
-    assert (scale.breaks, scale.above) == (None, True)  # more than promised, be it by chance
-    assert not families({"clean": entry(), "jpeg-1": entry(0.05)}, Promise(0.05, 0.95))[0].above
+    jpeg, scale = families(conditions, Guarantee(0.05, 0.95, frozenset({"jpeg-2", "jpeg-3"})))
+    assert (jpeg.raises_false_alarms, jpeg.above, jpeg.highest_rate) == (2, True, 0.9)
+    assert (scale.raises_false_alarms, scale.above) == (None, True)  # more than promised, be it by chance
+    assert not families({"clean": entry(), "jpeg-1": entry(0.05)}, Guarantee(0.05, 0.95))[0].above
 
 
 def test_blind_is_less_than_half_of_what_is_detected_clean() -> None:
     conditions = {"clean": entry(detected=0.8), "jpeg-1": entry(detected=0.4), "jpeg-2": entry(detected=0.39)}
-    assert families(conditions, Promise(0.05, 0.95))[0].blinds == 2
-    assert families(conditions | {"clean": entry(detected=0.0)}, Promise(0.05, 0.95))[0].blinds is None
+    assert families(conditions, Guarantee(0.05, 0.95))[0].causes_misses == 2
+    assert families(conditions | {"clean": entry(detected=0.0)}, Guarantee(0.05, 0.95))[0].causes_misses is None
     without = {name: metrics for name, metrics in conditions.items() if name != "clean"}
-    assert families(without, Promise(0.05, 0.95))[0].blinds is None  # nothing to compare with
+    assert families(without, Guarantee(0.05, 0.95))[0].causes_misses is None  # nothing to compare with
 
 
 def test_the_worst_is_the_highest_of_false_alarms_the_lowest_of_all_else_and_never_clean() -> None:

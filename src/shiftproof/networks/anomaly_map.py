@@ -152,7 +152,8 @@ class SmoothUpsampling(nn.Module):
     """Maps of several sizes, each brought to one size bilinearly (corners aligned), added and smoothed by a Gaussian.
 
     All of that is linear and goes by rows and columns: for each size of maps it is one matrix from the left and one from the
-    right, and nothing is ever filtered at the full size. Borders are reflected, the Gaussian is cut at 4 sigma.
+    right, and nothing is ever filtered at the full size. Borders are reflected with the edge pixel repeated, which SciPy
+    calls `reflect` and NumPy `symmetric`; the Gaussian is cut at 4 sigma.
 
     Args:
         sigma: in pixels of the result (the papers': 4 at 256x256); 0 does not smooth.
@@ -182,6 +183,6 @@ def _smooth_upsampling(before: int, after: int, sigma: float) -> NDArray[np.floa
     )
     radius = int(4 * sigma + 0.5)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)
-    padded = np.pad(resized, ((0, 0), (radius, radius)), mode="reflect")
+    padded = np.pad(resized, ((0, 0), (radius, radius)), mode="symmetric")
     smoothed = [np.convolve(line, kernel / kernel.sum(), mode="valid") for line in padded]
     return np.stack(smoothed, axis=1).astype(np.float32)

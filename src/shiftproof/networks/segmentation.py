@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shiftproof.errors import UsageError
+
 ATROUS_RATES = (6, 12, 18)
 FIRST_PROBABILITY = 0.01  # of a defect, anywhere, before anything is learned
 
@@ -19,9 +21,9 @@ class SegmentationHead(nn.Module):
     negated, so that more is more anomalous, brought to the finest stage and concatenated; then two residual blocks,
     atrous spatial pyramid pooling (DeepLabv3) with rates 6, 12 and 18, a 3x3 convolution and a linear one to a logit.
 
-    The paper's width is 256 (1792 channels come in with ``wide_resnet50_2``). The first step here is a 1x1 convolution
-    of each stage at its own size, before it is resized: the same function of the same products as one of all stages
-    after resizing and concatenating them, at a fraction of the cost.
+    The first step is a 1x1 convolution of each stage at its own size, before it is resized: the same function of the same
+    products as one of all stages after resizing and concatenating them, at a fraction of the cost. The paper's own network
+    is :class:`PaperSegmentationHead`.
 
     Args:
         channels: of the stages, fine to coarse.
@@ -58,17 +60,70 @@ class SegmentationHead(nn.Module):
         return self.last(self.pyramid(self.blocks(x))).squeeze(1)
 
 
+class PaperSegmentationHead(nn.Module):
+    """The network of DeSTSeg and GNL, layer by layer: 11,147,009 parameters for ``wide_resnet50_2`` at width 256.
+
+    The products of all stages, resized and concatenated (1792 channels), go through two residual blocks, the first of
+    which reduces them with a 3x3 convolution beside a 1x1 shortcut; then atrous spatial pyramid pooling of three rates and
+    the whole image, joined by a 3x3 convolution; a 3x3 convolution, and a linear one to a logit. The products are of unit
+    features. Residual blocks start from He's initialisation, the rest as PyTorch starts it.
+
+    Args:
+        channels: of the stages, fine to coarse.
+        width: channels inside (paper: 256).
+    """
+
+    def __init__(self, channels: tuple[int, ...], width: int = 256):
+        super().__init__()
+        self.blocks = nn.Sequential(Residual(width, sum(channels)), Residual(width))
+        for part in self.blocks.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+        self.pyramid = PaperPyramid(width)
+        self.last = nn.Sequential(_convolution(width, width, 3), nn.Conv2d(width, 1, 1))
+
+    def forward(self, teacher: list[Tensor], student: list[Tensor]) -> Tensor:
+        """Compare the stages as :meth:`SegmentationHead.forward` does."""
+        size = (teacher[0].shape[-2], teacher[0].shape[-1])
+        products = [
+            F.interpolate(negated_product(*pair) / pair[0].shape[1], size=size, mode="bilinear", align_corners=False)
+            for pair in zip(teacher, student, strict=True)
+        ]
+        return self.last(self.pyramid(self.blocks(torch.cat(products, dim=1)))).squeeze(1)
+
+
 class Residual(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
+    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where other than ``width`` channels come in."""
+
+    def __init__(self, width: int, before: int | None = None):
+        super().__init__()
+        before = before or width
+        self.first = _convolution(before, width, 3)
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.shortcut = nn.Sequential()
+        if before != width:
+            self.shortcut = nn.Sequential(nn.Conv2d(before, width, 1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to the same height and width."""
+        return F.relu(self.shortcut(x) + self.second(self.first(x)))
+
+
+class PaperPyramid(nn.Module):
+    """Atrous spatial pyramid pooling as DeSTSeg has it: the image as a whole and three rates, joined by a 3x3 convolution."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.first = _convolution(width, width, 3)
-        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.branches = nn.ModuleList(_convolution(width, width, 3, rate) for rate in ATROUS_RATES)
+        self.whole = _convolution(width, width, 1)
+        self.join = _convolution(width * (len(ATROUS_RATES) + 1), width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to the same shape."""
-        return F.relu(x + self.second(self.first(x)))
+        if self.training and x.shape[0] == 1:
+            raise UsageError("the paper's segmentation network cannot train on batches of 1 image: expected 2 or more")
+        whole = self.whole(x.mean(dim=(2, 3), keepdim=True)).expand_as(x)
+        return self.join(torch.cat([whole, *(branch(x) for branch in self.branches)], dim=1))
 
 
 class AtrousPyramid(nn.Module):

@@ -25,7 +25,7 @@ from shiftproof.errors import unknown
 
 RESNET_PLANES = (64, 128, 256, 512)
 LIGHT_WIDTHS = (32, 64, 128, 256)
-STUDENTS = ("auto", "mirror", "light")
+STUDENTS = ("auto", "mirror", "narrow", "light")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class StudentPlan:
     expansion: int  # 1: basic blocks; 4: bottleneck blocks
     base_width: int  # of the decoder's 3x3 convolutions at 64 planes (64; wide networks 128)
     groups: int  # of those convolutions (ResNeXt: 32)
+    embedding_width: int  # as base_width, of the OCBE: the teacher's, as in the paper; 64 in the narrow form
+    embedding_groups: int  # of the OCBE's convolutions
     embedding_blocks: int  # residual blocks of the OCBE
     decoder_blocks: tuple[int, ...]  # residual blocks at stride 4, 8, 16
     linear_output: bool  # end each stage in a linear 1x1 convolution
@@ -54,29 +56,34 @@ def plan_student(backbone: str, channels: tuple[int, ...], kind: str = "auto") -
     Args:
         backbone: timm's name of the teacher.
         channels: of its three stages.
-        kind: "mirror" (the paper's, ResNets only), "light", or "auto" (mirror where it exists).
+        kind: "mirror" (the paper's, ResNets only), "light", or "auto" (mirror where it exists). "narrow" is the paper's
+            with a bottleneck of ordinary width behind a wide teacher, as ADer and anomalib build it.
     """
     if kind not in STUDENTS:
         raise unknown("student", kind, STUDENTS)
     with torch.device("meta"):
         network: Any = timm.create_model(backbone, pretrained=False)
     block: Any = network.layer1[0] if hasattr(network, "layer1") else None
+    mirrors = kind in ("mirror", "narrow")
     # A pruned ResNet has widths of its own, which no mirror of ours gives back.
     plain = type(block) in (BasicBlock, Bottleneck) and channels == tuple(
         p * block.expansion for p in RESNET_PLANES[:3]
     )
     if kind == "light" or not plain:
-        if kind == "mirror":
+        if mirrors:
             raise unknown("student for a teacher that is no plain ResNet", kind, ("light",))
-        return StudentPlan(channels, LIGHT_WIDTHS, 1, 64, 1, 2, (1, 1, 1), linear_output=True)
+        return StudentPlan(channels, LIGHT_WIDTHS, 1, 64, 1, 64, 1, 2, (1, 1, 1), linear_output=True)
     depths = [len(getattr(network, f"layer{k}")) for k in (1, 2, 3, 4)]
     groups = block.conv2.groups
+    base_width = block.conv1.out_channels // groups
     return StudentPlan(
         channels=channels,
         planes=RESNET_PLANES,
         expansion=block.expansion,
-        base_width=block.conv1.out_channels // groups,
+        base_width=base_width,
         groups=groups,
+        embedding_width=64 if kind == "narrow" else base_width,
+        embedding_groups=1 if kind == "narrow" else groups,
         embedding_blocks=depths[3],
         # The reference decoder runs through the teacher's depths from its own first stage, the coarsest.
         decoder_blocks=(depths[2], depths[1], depths[0]),
@@ -114,10 +121,9 @@ class OneClassBottleneck(nn.Module):
         half = plan.widths[1]
         self.reduce_fine = nn.Sequential(_conv_norm_relu(fine, half), _conv_norm_relu(half, width))
         self.reduce_middle = _conv_norm_relu(middle, width)
-        # As in the reference, the embedding's blocks are of ordinary width, also where the teacher's are wide.
-        plan = replace(plan, base_width=64, groups=1)
-        blocks = [_residual_block(plan, 2 * width + coarse, plan.planes[3], stride=2)]
-        blocks += [_residual_block(plan, plan.widths[3], plan.planes[3]) for _ in range(plan.embedding_blocks - 1)]
+        embedding = replace(plan, base_width=plan.embedding_width, groups=plan.embedding_groups)
+        blocks = [_residual_block(embedding, 2 * width + coarse, plan.planes[3], stride=2)]
+        blocks += [_residual_block(embedding, plan.widths[3], plan.planes[3]) for _ in range(plan.embedding_blocks - 1)]
         self.embed = nn.Sequential(*blocks)
         _initialise(self)
 
@@ -145,7 +151,8 @@ class Decoder(nn.Module):
             )
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)
-        _initialise(self)
+        # The reference leaves transposed convolutions as PyTorch starts them: 1.7 to 2.4 times smaller.
+        _initialise(self, transposed=plan.linear_output)
 
     def forward(self, embedding: Tensor) -> list[Tensor]:
         """Rebuild the three stages, fine to coarse, from the embedding [B, C, H / 32, W / 32]."""
@@ -209,9 +216,10 @@ def _conv_norm_relu(channels: int, out: int) -> nn.Module:
     return nn.Sequential(*_conv_norm(channels, out, 3, stride=2), nn.ReLU(inplace=True))
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialise(module: nn.Module, *, transposed: bool = True) -> None:
+    """He's normal initialisation of the convolutions, the transposed ones among them only where that is wanted."""
     for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(part, nn.Conv2d) or (transposed and isinstance(part, nn.ConvTranspose2d)):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
             if part.bias is not None:
                 nn.init.zeros_(part.bias)

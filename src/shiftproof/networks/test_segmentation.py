@@ -4,8 +4,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from shiftproof.errors import UsageError
 from shiftproof.methods.segmentation_loss import segmentation_loss
-from shiftproof.networks.segmentation import FIRST_PROBABILITY, SegmentationHead, negated_product
+from shiftproof.networks.segmentation import (
+    FIRST_PROBABILITY,
+    PaperPyramid,
+    PaperSegmentationHead,
+    Residual,
+    SegmentationHead,
+    negated_product,
+)
 
 CHANNELS = (6, 10, 14)
 Features = list[torch.Tensor]
@@ -75,6 +83,93 @@ def test_every_parameter_learns_and_every_stage_counts():
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
     assert all(stage.grad.abs().max() > 0 for stage in student)
+
+
+# ------------------------------------------------------------------------------------------------ the paper's network
+
+
+def paper_head(width: int = 16) -> PaperSegmentationHead:
+    torch.manual_seed(0)
+    return PaperSegmentationHead(CHANNELS, width)
+
+
+def test_the_papers_network_has_the_published_parameter_count():
+    with torch.device("meta"):
+        network = PaperSegmentationHead((256, 512, 1024))
+    assert sum(parameter.numel() for parameter in network.parameters()) == 11_147_009
+    first = network.blocks[0]
+    assert first.first[0].weight.shape == (256, 1792, 3, 3)
+    assert first.shortcut[0].weight.shape == (256, 1792, 1, 1)
+    assert [branch[0].dilation for branch in network.pyramid.branches] == [(6, 6), (12, 12), (18, 18)]
+
+
+def test_the_papers_network_reads_minus_the_products_of_unit_features():
+    """Resized to the finest stage and concatenated, fine to coarse."""
+    network, teacher, student = paper_head().eval(), stages(2), stages(2, seed=1)
+    seen: list[torch.Tensor] = []
+    network.blocks.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    logits = network(teacher, student)
+    assert logits.shape == (2, 32, 48)
+    units = [[F.normalize(stage, dim=1) for stage in each] for each in (teacher, student)]
+    products = [-a * b for a, b in zip(*units, strict=True)]
+    resized = [F.interpolate(p, size=(32, 48), mode="bilinear", align_corners=False) for p in products]
+    torch.testing.assert_close(seen[0], torch.cat(resized, dim=1))
+
+
+def test_the_papers_network_starts_as_the_reference_does():
+    network = paper_head(64)
+    for layer, fan in ((network.blocks[0].first[0], 9 * 64), (network.blocks[0].shortcut[0], 64)):
+        assert layer.weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.1)  # a few thousand draws
+    join = network.pyramid.join[0].weight
+    assert join.abs().max().item() == pytest.approx((1 / (4 * 64 * 9)) ** 0.5, rel=0.01)  # uniform
+
+
+def test_the_papers_network_trains_every_parameter_and_refuses_batches_of_one():
+    network = paper_head()
+    masks = torch.zeros(2, 128, 192)
+    masks[:, 40:80, 40:80] = 1
+    segmentation_loss(network(stages(2), stages(2, seed=1)), masks).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+    with pytest.raises(UsageError, match="batches of 1 image"):
+        network(stages(1), stages(1, seed=1))
+    assert network.eval()(stages(1), stages(1, seed=1)).shape == (1, 32, 48)
+
+
+def identity(convolution: torch.nn.Conv2d, factor: float = 1.0) -> None:
+    """A convolution that multiplies each channel by a factor."""
+    torch.nn.init.zeros_(convolution.weight)
+    middle = convolution.kernel_size[0] // 2
+    for channel in range(min(convolution.weight.shape[:2])):
+        convolution.weight.data[channel, channel, middle, middle] = factor
+
+
+def test_a_residual_block_by_hand():
+    """relu(x + 3 relu(2 x)) with batch norms that do nothing: 1 gives 7, and -1 gives 0."""
+    block = Residual(1).eval()
+    identity(block.first[0], 2)
+    identity(block.second[0], 3)
+    x = torch.tensor([1.0, -1.0]).view(1, 1, 1, 2)
+    torch.testing.assert_close(block(x).flatten(), torch.tensor([7.0, 0.0]), rtol=1e-4, atol=0)  # eps of the norms
+
+
+def test_an_atrous_pyramid_by_hand():
+    """Branches times 1, 10 and 100, the image's mean times 1000; the join adds them."""
+    pyramid = PaperPyramid(1).eval()
+    for branch, factor in zip(pyramid.branches, (1, 10, 100), strict=True):
+        identity(branch[0], factor)
+    identity(pyramid.whole[0], 1000)
+    torch.nn.init.zeros_(pyramid.join[0].weight)
+    pyramid.join[0].weight.data[0, :, 1, 1] = 1
+    x = torch.tensor([2.0, 4.0]).view(1, 1, 1, 2)
+    torch.testing.assert_close(pyramid(x).flatten(), torch.tensor([3222.0, 3444.0]), rtol=1e-4, atol=0)
+    # A branch sees six positions away: a single 1 there comes through the corner of its kernel.
+    pyramid.branches[0][0].weight.data[0, 0, 0, 0] = 5
+    spot = torch.zeros(1, 1, 20, 20)
+    spot[0, 0, 3, 4] = 1
+    moved = pyramid(spot)[0, 0]
+    assert moved[9, 10].item() == pytest.approx(1000 / 400 + 5, rel=1e-4)
+    assert moved[3, 4].item() == pytest.approx(1000 / 400 + 111, rel=1e-4)
 
 
 def test_images_of_a_batch_do_not_see_each_other_when_it_infers():

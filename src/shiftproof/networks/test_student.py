@@ -21,16 +21,54 @@ def count(module: torch.nn.Module) -> int:
 
 
 def test_wide_resnet50_has_the_published_parameter_counts():
-    """80.6 M for RD and 96.1 M for RD++, as the papers count them, part by part."""
+    """Of the papers' code without its dead layers, part by part; the narrow form is ADer's and anomalib's."""
     info = describe_teacher(WIDE)
     with torch.device("meta"):
         teacher = Teacher(info)
         rd, rdpp = Rd(teacher, MethodConfig()), Rdpp(teacher, RdppConfig())
-    assert count(rd.student.bottleneck) == 30_829_568
-    assert count(rd.student.decoder) == 24_917_504
+        narrow, narrow_rdpp = Rd(teacher, MethodConfig(student="narrow")), Rdpp(teacher, RdppConfig(student="narrow"))
+    assert count(rd.student.bottleneck) == 58_885_120
+    assert count(rd.student.decoder) == count(narrow.student.decoder) == 24_917_504
     assert count(rdpp.projection) == 15_486_912
-    assert count(rd) == 80_609_600
-    assert count(rdpp) == 96_096_512
+    assert count(rd) == 108_665_152
+    assert count(rdpp) == 124_152_064
+    assert count(narrow.student.bottleneck) == 30_829_568
+    assert count(narrow) == 80_609_600
+    assert count(narrow_rdpp) == 96_096_512
+
+
+@pytest.mark.parametrize("name", ["resnet18.tv_in1k", "resnet50.tv_in1k"])
+def test_the_narrow_bottleneck_is_the_papers_behind_teachers_of_ordinary_width(name: str):
+    channels = describe_teacher(name).channels
+    assert plan_student(name, channels, "narrow") == plan_student(name, channels, "mirror")
+
+
+def test_first_weights_are_spread_as_in_the_reference():
+    """Convolutions by He's fan-out rule; transposed ones as PyTorch starts them, in the papers' student."""
+    torch.manual_seed(0)
+    student = Student(plan_student("resnet18.tv_in1k", (64, 128, 256)))
+    seen = 0
+    for module in student.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            expected = (2 / (module.out_channels * module.weight[0, 0].numel())) ** 0.5
+        elif isinstance(module, torch.nn.ConvTranspose2d):
+            expected = (1 / (3 * module.out_channels * 4)) ** 0.5  # uniform within 1 / sqrt(fan in)
+        else:
+            continue
+        # The spread of 2 ** 15 draws, the fewest of a layer here, is known to half a percent.
+        assert module.weight.numel() >= 2**15
+        assert module.weight.std().item() == pytest.approx(expected, rel=0.02)
+        seen += 1
+    assert seen == 25
+
+
+def test_the_light_students_transposed_convolutions_start_wide():
+    torch.manual_seed(0)
+    student = Student(plan_student("tf_efficientnet_lite0.in1k", (24, 40, 112)))
+    layers = [module for module in student.modules() if isinstance(module, torch.nn.ConvTranspose2d)]
+    assert len(layers) == 6
+    for layer in layers:
+        assert layer.weight.std().item() == pytest.approx((2 / (4 * layer.in_channels)) ** 0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("name", [*MIRRORED, *LIGHT, WIDE])

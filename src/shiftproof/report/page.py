@@ -15,7 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from shiftproof.artefact.model_folder import write_text_atomic
+from shiftproof.model_io.model_folder import write_text_atomic
 from shiftproof.report.heatmap import PALETTE
 
 DASH = "–"
@@ -27,7 +27,7 @@ class Picture:
     """One image beside its heatmap."""
 
     name: str  # as in the tables
-    kind: str  # "good", "scratch_head", ...; empty where it is not known
+    defect_type: str  # "good", "scratch_head", ...; empty where it is not known
     score: float  # image score
     image: NDArray[np.uint8]  # [H, W, 3] RGB; its `thumbnail` where many are held
     overlay: NDArray[np.uint8]  # [H, W, 3] RGB, from `heatmap.overlay`; its `thumbnail` too
@@ -144,7 +144,7 @@ def model_card(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         "epochs": config.get("epochs"),
         "seed": config.get("seed"),
         "training images": data.get("train_images"),
-        "held-out good images": data.get("held_out_images"),
+        "held-out good images": data.get("calibration_images"),
         "training time": duration(_mapping(manifest, "training").get("seconds")),
         "teacher weights, SHA-256": teacher.get("sha256"),
         "data fingerprint": data.get("fingerprint"),

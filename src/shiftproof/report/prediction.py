@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from shiftproof.report import charts
+from shiftproof.charts import scores as charts
 from shiftproof.report.page import Legend, Picture, model_card, write_page
 
 MOST_PICTURES = 60
@@ -31,7 +31,7 @@ class PredictionReport:
     low: float  # colour scale of the heatmaps: drawn coolest
     high: float  # drawn hottest
     scores: NDArray[np.float64]  # [N], of all images that were inspected
-    milliseconds: NDArray[np.float64]  # [N], what each took
+    latency_ms: NDArray[np.float64]  # [N], what each took
     defective: int  # how many of them are called that
     rows: Sequence[Mapping[str, Any]]  # those that are listed, in this order: `MOST_ROWS` at most
     pictures: Sequence[Picture]  # the most anomalous first: `MOST_PICTURES` at most
@@ -54,7 +54,7 @@ def write_prediction_report(path: Path, report: PredictionReport) -> None:
         "prediction.html.j2",
         report=report,
         total=report.scores.size,
-        milliseconds=float(np.median(report.milliseconds)) if report.milliseconds.size else None,
+        latency_ms=float(np.median(report.latency_ms)) if report.latency_ms.size else None,
         histogram=drawn,
         legend=Legend(report.low, report.high, report.threshold),
         card=model_card(report.manifest),

@@ -20,7 +20,7 @@ from shiftproof.report.prediction import (
 def row(name: str, score: float) -> dict[str, str]:
     verdict = "defective" if score > 0.5 else "good"
     cells = {"path": name, "status": "ok", "score": repr(score), "p_value": "0.25", "verdict": verdict}
-    return cells | {"threshold": "0.5", "milliseconds": "21.5"}
+    return cells | {"threshold": "0.5", "latency_ms": "21.5"}
 
 
 def failure(name: str, why: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ def report(count: int, failures: list[dict[str, str]], failed: int | None = None
         low=0.0,
         high=1.0,
         scores=np.arange(count) / count if count else np.zeros(0),
-        milliseconds=np.full(count, 21.5),
+        latency_ms=np.full(count, 21.5),
         defective=sum(index / count > 0.5 for index in highest),
         rows=[row(f"{index:03d}.png", index / count) for index in highest][:MOST_ROWS],
         pictures=[

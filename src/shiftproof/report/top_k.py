@@ -9,15 +9,15 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Foremost(Generic[Item]):
+class TopK(Generic[Item]):
     """Keeps the items of the highest rank; none is made unless it is kept, so memory and time stay small.
 
     Args:
         most: how many to keep.
 
-    >>> best = Foremost(2)
+    >>> best = TopK(2)
     >>> for word in ("b", "d", "a", "c"):
-    ...     best.offer(word, word.upper)
+    ...     best.push(word, word.upper)
     >>> best.items()
     ['D', 'C']
     """
@@ -25,12 +25,12 @@ class Foremost(Generic[Item]):
     def __init__(self, most: int) -> None:
         self._most = most
         self._heap: list[tuple[Any, int, Item]] = []
-        self._offered = 0
+        self._pushed = 0
 
-    def offer(self, rank: Any, make: Callable[[], Item]) -> None:
+    def push(self, rank: Any, make: Callable[[], Item]) -> None:
         """Make and keep an item if its rank, anything with an order, is among the highest; of equals the earlier."""
-        self._offered += 1
-        place = (rank, -self._offered)
+        self._pushed += 1
+        place = (rank, -self._pushed)
         if len(self._heap) < self._most:
             heapq.heappush(self._heap, (*place, make()))
         elif place > self._heap[0][:2]:

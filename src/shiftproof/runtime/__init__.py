@@ -1,17 +1,17 @@
-"""Inference without torch: an exported graph behind the one method that a detector needs of an engine."""
+"""Inference without torch: an exported graph behind the one method that a detector needs of a backend."""
 
 from __future__ import annotations
 
-from shiftproof.runtime.backends import AUTO, BACKENDS, TORCH, Backend, choose_backend
-from shiftproof.runtime.engine import GRAPH_VERSION, INPUT, OUTPUTS, Engine, check_pixels
+from shiftproof.runtime.backend import GRAPH_VERSION, INPUT, OUTPUTS, Backend, check_pixels
 from shiftproof.runtime.graph import open_graph
 from shiftproof.runtime.processor import has_bfloat16, installed, openvino_core
+from shiftproof.runtime.registry import AUTO, BACKENDS, TORCH, BackendSpec, choose_backend
 
 __all__ = [
     "AUTO",
     "BACKENDS",
+    "BackendSpec",
     "Backend",
-    "Engine",
     "GRAPH_VERSION",
     "INPUT",
     "OUTPUTS",

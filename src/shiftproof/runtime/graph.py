@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.artefact import WEIGHTS
 from shiftproof.errors import ModelError
-from shiftproof.runtime.backends import BACKENDS
-from shiftproof.runtime.engine import GRAPH_VERSION, INPUT, OUTPUTS, Engine, check_pixels
+from shiftproof.model_io import WEIGHTS
+from shiftproof.runtime.backend import GRAPH_VERSION, INPUT, OUTPUTS, Backend, check_pixels
 from shiftproof.runtime.processor import import_package, openvino_core
+from shiftproof.runtime.registry import BACKENDS
 
 METADATA = ("graph", "shiftproof", "method", "image_size", "weights_sha256")
 """What every exported graph tells of itself, as text; in OpenVINO's under ``rt_info/shiftproof``."""
 
 
-def open_graph(name: str, folder: Path, manifest: Mapping[str, Any], threads: int | None = None) -> Engine:
+def open_graph(name: str, folder: Path, manifest: Mapping[str, Any], threads: int | None = None) -> Backend:
     """Open an exported graph of a model folder.
 
     Args:
@@ -34,27 +34,27 @@ def open_graph(name: str, folder: Path, manifest: Mapping[str, Any], threads: in
         BackendError: the backend cannot be imported.
     """
     height, width = manifest["config"]["image_size"]
-    kind = OpenvinoEngine if BACKENDS[name].package == "openvino" else OnnxEngine
+    kind = OpenvinoBackend if BACKENDS[name].package == "openvino" else OnnxBackend
     path = folder / BACKENDS[name].files[0]
-    engine = kind(name, path, (height, width), threads)
+    backend = kind(name, path, (height, width), threads)
     expected = {
         "graph": str(GRAPH_VERSION),
         "image_size": f"{height}x{width}",
         "weights_sha256": manifest["files"][WEIGHTS]["sha256"],
     }
     for key, value in expected.items():
-        found = engine.metadata.get(key)
+        found = backend.metadata.get(key)
         if found != value:
-            writer = engine.metadata.get("shiftproof", "another program")
+            writer = backend.metadata.get("shiftproof", "another program")
             raise ModelError(
                 f"{path} does not belong to this model and version: its {key} is {found}, expected {value}; "
                 f"it was written by shiftproof {writer}: export it again with shiftproof export {folder}"
             )
-    engine.prepare()
-    return engine
+    backend.prepare()
+    return backend
 
 
-class OnnxEngine:
+class OnnxBackend:
     """A graph in ONNX Runtime."""
 
     def __init__(self, name: str, path: Path, image_size: tuple[int, int], threads: int | None):
@@ -76,7 +76,7 @@ class OnnxEngine:
         """Nothing is left to do: a session is compiled when it is opened."""
 
     def maps_and_scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """See :meth:`Engine.maps_and_scores`."""
+        """See :meth:`Backend.maps_and_scores`."""
         maps, scores, _ = self.outputs(pixels)
         return maps, scores.astype(np.float64)
 
@@ -85,7 +85,7 @@ class OnnxEngine:
         return list(self._session.run(list(OUTPUTS), {INPUT: check_pixels(pixels, self.image_size)}))
 
 
-class OpenvinoEngine:
+class OpenvinoBackend:
     """A graph in OpenVINO: one image at a time, for it is quickest so; of several images, several at once.
 
     The precision is asked for: on processors with bfloat16 OpenVINO would round to that unasked, and a graph that was held
@@ -124,7 +124,7 @@ class OpenvinoEngine:
         self._request = compiled.create_infer_request()
 
     def maps_and_scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """See :meth:`Engine.maps_and_scores`."""
+        """See :meth:`Backend.maps_and_scores`."""
         maps, scores, _ = self.outputs(pixels)
         return maps, scores.astype(np.float64)
 

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data import decode_image, resize_image
-from shiftproof.service.inspection_writer import InspectionWriter
-from shiftproof.service.images import DecodedImage, keep_map
 from shiftproof.service.errors import RequestError
+from shiftproof.service.images import DecodedImage, keep_map
+from shiftproof.service.inspection_writer import InspectionWriter
+from shiftproof.service.model_versions import ModelVersion
 from shiftproof.service.regions import find_regions
 from shiftproof.service.shift import measured
 from shiftproof.service.store import VERDICTS, InspectionRecord
 from shiftproof.service.store.files import IMAGE, MAP, Content
 from shiftproof.service.telemetry import Telemetry
-from shiftproof.service.model_versions import ModelVersion
 
 LOG = logging.getLogger("shiftproof.service")
 _SMOOTHING = 0.2  # weight of the newest batch in the rate
@@ -96,7 +96,9 @@ class BatchQueue:
         """
         name = self.version.name
         if count > self.capacity:
-            raise RequestError(413, f"{count} images in one request, and the queue holds {self.capacity}: send fewer at once")
+            raise RequestError(
+                413, f"{count} images in one request, and the queue holds {self.capacity}: send fewer at once"
+            )
         if self.waiting + count > self.capacity:
             self._telemetry.rejected.labels(name).inc(count)
             raise RequestError(
@@ -172,7 +174,11 @@ class BatchQueue:
             self._telemetry.seconds.labels(name, "queue").observe(started - one.accepted)
 
     async def _finish(
-        self, batch: Sequence[_PendingImage], version: ModelVersion, maps: NDArray[np.float32], scores: NDArray[np.float64]
+        self,
+        batch: Sequence[_PendingImage],
+        version: ModelVersion,
+        maps: NDArray[np.float32],
+        scores: NDArray[np.float64],
     ) -> None:
         try:
             loop = asyncio.get_running_loop()
@@ -181,7 +187,9 @@ class BatchQueue:
                 if isinstance(failed, RequestError):
                     LOG.warning("%s: %s", version.name, failed)
                     _fail([one], failed)
-            inspected = {one: record for one, record in zip(batch, judged, strict=True) if isinstance(record, InspectionRecord)}
+            inspected = {
+                one: record for one, record in zip(batch, judged, strict=True) if isinstance(record, InspectionRecord)
+            }
             committed = await self._writer.commit(list(inspected.values()), contents)
         except RequestError as refusal:
             _fail(batch, refusal)
@@ -197,7 +205,9 @@ class BatchQueue:
                 one.answer.set_result(inspection)
 
 
-def _infer(version: ModelVersion, batch: Sequence[_PendingImage]) -> tuple[ModelVersion, NDArray[np.float32], NDArray[np.float64]]:
+def _infer(
+    version: ModelVersion, batch: Sequence[_PendingImage]
+) -> tuple[ModelVersion, NDArray[np.float32], NDArray[np.float64]]:
     pixels = np.stack([_fit_to_model(one.image, version.detector.image_size) for one in batch])
     return version, *version.detector.maps_and_scores(pixels)
 
@@ -206,8 +216,8 @@ def _fit_to_model(image: DecodedImage, image_size: tuple[int, int]) -> NDArray[n
     """The pixels for the networks; an image that came before a version of another size is resized anew."""
     if image.pixels.shape[:2] == image_size:
         return image.pixels
-    image = decode_image(image.upload.data, "the image", max_pixels=image.size[0] * image.size[1])
-    return resize_image(image, image_size)
+    pixels = decode_image(image.upload.data, "the image", max_pixels=image.size[0] * image.size[1])
+    return resize_image(pixels, image_size)
 
 
 def _judge_all(
@@ -237,7 +247,7 @@ def _judge(
         model=version.name,
         version=version.version,
         calibration=version.calibrated.id,
-        backend=version.detector.backend,
+        backend=version.detector.backend.name,
         station=one.request_info.station,
         file=image.upload.name,
         image=image.sha256,
@@ -250,7 +260,7 @@ def _judge(
         threshold=calibration.threshold,
         verdict=VERDICTS[calibration.is_defective(score)],
         regions=[region.to_json() for region in regions],
-        milliseconds=(time.perf_counter() - one.accepted) * 1000,
+        latency_ms=(time.perf_counter() - one.accepted) * 1000,
         shift=None if version.reference is None else measured(version.reference, image.pixels),
         key=one.request_info.key,
         position=one.position,

@@ -31,7 +31,7 @@ GOOD, BAD = 60, 250  # brightness of parts
 
 @dataclass
 class Brightness:
-    """An engine whose anomaly map is how bright each pixel is; it stops where a test holds it."""
+    """A backend whose anomaly map is how bright each pixel is; it stops where a test holds it."""
 
     name: str = "torch"
     image_size: tuple[int, int] = SIZE
@@ -74,15 +74,15 @@ class Bench:
     """A station for tests, and what it is made of."""
 
     settings: Settings
-    engine: Brightness
+    backend: Brightness
 
     def load(self, folder: Path) -> Detector:
         content = json.loads((folder / "model.json").read_text())
         if "damaged" in content:
             raise ModelError(f"{folder} is damaged: copy it again")
-        engine = replace(self.engine, image_size=tuple(content["size"])) if "size" in content else self.engine
-        manifest = {"method": "rd", "config": {"backbone": "toy", "image_size": list(engine.image_size)}, **content}
-        return Detector(engine, CALIBRATION, manifest)
+        backend = replace(self.backend, image_size=tuple(content["size"])) if "size" in content else self.backend
+        manifest = {"method": "rd", "config": {"backbone": "toy", "image_size": list(backend.image_size)}, **content}
+        return Detector(backend, CALIBRATION, manifest)
 
     @contextmanager
     def running(self, **changes: Any) -> Iterator[TestClient]:

@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 
 from shiftproof.drift import DRIFT, DriftState, Monitor, Reference, matched_groups
 from shiftproof.service.batch_queue import BatchQueue
+from shiftproof.service.model_versions import ModelVersion
 from shiftproof.service.store import Database
 from shiftproof.service.store.tables import InspectionRow
 from shiftproof.service.telemetry import Telemetry
-from shiftproof.service.model_versions import ModelVersion
 
 LOG = logging.getLogger("shiftproof.service")
 MOST = 2000
@@ -36,7 +36,7 @@ class DriftPoint:
     id: int
     time: datetime
     evidence: float  # for a drift, as a power of ten
-    levels: Mapping[str, float]  # group -> deviation of this image in spreads
+    levels: Mapping[str, float]  # group -> deviation of this image in sigma
 
 
 @dataclass

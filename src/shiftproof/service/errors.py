@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from shiftproof.errors import ShiftproofError
 
 
-class RequestError(ShiftproofError):  # noqa: N818  (most of them are no fault of anybody's: a full queue)
+class RequestError(ShiftproofError):
     """A request that is not done as it was asked.
 
     Args:

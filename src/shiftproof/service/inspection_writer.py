@@ -55,7 +55,9 @@ class InspectionWriter:
             self._stored = files.kept_bytes(session)
         telemetry.stored.set(self._stored)
 
-    async def commit(self, inspections: Sequence[InspectionRecord], contents: Sequence[Content]) -> list[InspectionRecord]:
+    async def commit(
+        self, inspections: Sequence[InspectionRecord], contents: Sequence[Content]
+    ) -> list[InspectionRecord]:
         """Write files and rows; returns once they are durable, with their ids.
 
         Raises:
@@ -105,7 +107,9 @@ class InspectionWriter:
             LOG.exception("cannot commit")
             return [RequestError(500, _NOT_WRITTEN) for _ in entries]
 
-    def _write(self, inspections: Sequence[InspectionRecord], entries: Sequence[_PendingWrite]) -> list[InspectionRecord]:
+    def _write(
+        self, inspections: Sequence[InspectionRecord], entries: Sequence[_PendingWrite]
+    ) -> list[InspectionRecord]:
         contents = {one.sha256: one for entry in entries for one in entry.contents}
         for content in contents.values():
             self._files.write(content)

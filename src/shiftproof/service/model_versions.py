@@ -1,4 +1,4 @@
-"""A version of a model that is loaded and served: its engine, its threshold, and how it is told from others."""
+"""A version of a model that is loaded and served: its backend, its threshold, and how it is told from others."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy.orm import Session
 
-from shiftproof.artefact import MANIFEST, manifest_sha256
 from shiftproof.calibration import Calibration
 from shiftproof.detector import Detector
 from shiftproof.drift import Reference, load_reference
 from shiftproof.drift.reference import DRIFT
 from shiftproof.errors import DataError, ModelError, UsageError
+from shiftproof.model_io import MANIFEST, manifest_sha256
 from shiftproof.service.store import Database, calibrations
 from shiftproof.service.store.calibrations import StoredCalibration
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from shiftproof.calibration import Calibration, images_needed
 from shiftproof.drift import MOST, Reference, measure
 from shiftproof.errors import ImageError
-from shiftproof.service.images import DecodedImage, Upload, decode
 from shiftproof.service.errors import RequestError
+from shiftproof.service.images import DecodedImage, Upload, decode
+from shiftproof.service.model_versions import ModelVersion, reference_of
 from shiftproof.service.station import Station
 from shiftproof.service.store import calibrations, reviews
 from shiftproof.service.store.calibrations import StoredCalibration
-from shiftproof.service.model_versions import ModelVersion, reference_of
 
 _AT_ONCE = 8  # images between which inspections get their turn
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from shiftproof.errors import ModelError, ShiftproofError
 from shiftproof.service.batch_queue import BatchQueue
-from shiftproof.service.telemetry import Telemetry
 from shiftproof.service.model_versions import ModelVersion, fingerprint
+from shiftproof.service.telemetry import Telemetry
 
 LOG = logging.getLogger("shiftproof.service")
 
@@ -27,7 +27,12 @@ class Reloader:
     """
 
     def __init__(
-        self, queue: BatchQueue, folder: Path, load: Callable[[str, Path], ModelVersion], telemetry: Telemetry, seconds: float
+        self,
+        queue: BatchQueue,
+        folder: Path,
+        load: Callable[[str, Path], ModelVersion],
+        telemetry: Telemetry,
+        seconds: float,
     ):
         self.problem: str | None = None  # why the newest version is not served; None while it is
         self._queue, self._folder, self._load = queue, folder, load
@@ -63,7 +68,7 @@ class Reloader:
         self._telemetry.reload_failed.labels(name).set(0)
         if version.version != before.version:
             self._queue.version = version
-            self._telemetry.model.labels(name, before.version, before.detector.backend).set(0)
+            self._telemetry.model.labels(name, before.version, before.detector.backend.name).set(0)
             LOG.info("%s is served at version %s, after %s", name, version.version, before.version)
 
 

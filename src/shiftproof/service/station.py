@@ -18,17 +18,17 @@ from typing import IO, Any
 
 from shiftproof import detector
 from shiftproof.errors import ImageError, ImageFormatError, ImageSizeError, ShiftproofError, UsageError
-from shiftproof.service.drift_tracker import DriftTracker
-from shiftproof.service.inspection_writer import InspectionWriter
 from shiftproof.service.batch_queue import BatchQueue, RequestInfo
-from shiftproof.service.images import DecodedImage, Upload, decode, draw_heatmap
+from shiftproof.service.drift_tracker import DriftTracker
 from shiftproof.service.errors import RequestError
+from shiftproof.service.images import DecodedImage, Upload, decode, draw_heatmap
+from shiftproof.service.inspection_writer import InspectionWriter
+from shiftproof.service.model_versions import Loader, ModelVersion, model_names, open_version
 from shiftproof.service.reload import Reloader
 from shiftproof.service.settings import Settings
 from shiftproof.service.store import Database, Files, InspectionRecord, history
 from shiftproof.service.telemetry import Telemetry
 from shiftproof.service.uploads import Budget
-from shiftproof.service.model_versions import Loader, ModelVersion, model_names, open_version
 
 LOG = logging.getLogger("shiftproof.service")
 _PAUSE = 0.01  # seconds between two looks at whether all is finished
@@ -90,9 +90,9 @@ class Station:
                 self.writer,
                 self.pool,
                 self.telemetry,
-                bound=settings.queue,
+                capacity=settings.queue,
                 batch=settings.batch,
-                wait=settings.wait,
+                wait=settings.batch_wait,
             )
             reloader = Reloader(queue, self._folders[name], self._open, self.telemetry, settings.reload_seconds)
             drift_tracker = DriftTracker(queue, self.database, self.telemetry, settings.reload_seconds)
@@ -216,7 +216,9 @@ class Station:
     def _only(self, key: str | None) -> Any:
         """One request at a time under a key."""
         if key in self._keys:
-            raise RequestError(409, f"a request with Idempotency-Key {key!r} is being answered: send it again in a moment")
+            raise RequestError(
+                409, f"a request with Idempotency-Key {key!r} is being answered: send it again in a moment"
+            )
         if key is None:
             yield
             return
@@ -228,7 +230,7 @@ class Station:
 
     def _open(self, name: str, folder: Path) -> ModelVersion:
         version = open_version(name, folder, self.database, self._load)
-        self.telemetry.model.labels(name, version.version, version.detector.backend).set(1)
+        self.telemetry.model.labels(name, version.version, version.detector.backend.name).set(1)
         return version
 
 
@@ -245,11 +247,11 @@ def _lock(data: Path) -> IO[bytes]:
         file = (data / ".lock").open("wb")
     except OSError as error:
         raise ShiftproofError(
-            f"cannot write {error.filename or data}: {error.strerror}; choose another --data"
+            f"cannot write {error.filename or data}: {error.strerror}; choose another --data-dir"
         ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise UsageError(f"{data} is in use by another station: stop it, or choose another --data") from error
+        raise UsageError(f"{data} is in use by another station: stop it, or choose another --data-dir") from error
     return file

@@ -1,4 +1,4 @@
-"""Queue, batches, reload, retention and stop of a station whose engine a test can hold."""
+"""Queue, batches, reload, retention and stop of a station whose backend a test can hold."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from shiftproof.errors import ShiftproofError, UsageError
 from shiftproof.service.conftest import BAD, GOOD, SIZE, make_model, png
 from shiftproof.service.images import Upload
+from shiftproof.service.model_versions import model_names
 from shiftproof.service.station import Station
 from shiftproof.service.test_station import INSPECT, files, inspect
-from shiftproof.service.model_versions import model_names
 
 
 def until(condition, seconds=20.0):
@@ -28,14 +28,14 @@ def until(condition, seconds=20.0):
 def test_over_the_bound_an_image_is_refused_and_none_is_lost(bench):
     with bench.running(queue=3) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:
         queue = client.app.state.station.queues["part"]
-        bench.engine.open.clear()
+        bench.backend.open.clear()
         waiting = [pool.submit(client.post, INSPECT, files=files(png(seed=number))) for number in range(3)]
         until(lambda: queue.waiting == 3)
         refused = client.post(INSPECT, files=files(png(seed=9)))
         assert refused.status_code == 429
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert "3 images wait for part and its queue holds 3" in refused.json()["error"]
-        bench.engine.open.set()
+        bench.backend.open.set()
         assert [one.result().status_code for one in waiting] == [200] * 3
         assert len(client.get("/v1/inspections").json()["items"]) == 3
         assert queue.waiting == 0
@@ -59,27 +59,27 @@ def test_images_that_wait_together_go_through_together(bench):
         results = inspect(client, *(png(GOOD if number % 2 else BAD, seed=number) for number in range(11)))
     assert [one["file"] for one in results] == [f"{number}.png" for number in range(11)]
     assert [one["verdict"] for one in results] == ["defective", "good"] * 5 + ["defective"]
-    served = bench.engine.batches[2:]  # without those that warm it up
+    served = bench.backend.batches[2:]  # without those that warm it up
     assert sum(served) == 11
     assert max(served) > 1
     assert max(served) <= 4
 
 
-def test_an_engine_that_fails_fails_its_batch_and_no_more(bench):
+def test_a_backend_that_fails_fails_its_batch_and_no_more(bench):
     with bench.running() as client:
-        bench.engine.fault = RuntimeError("out of order")
+        bench.backend.fault = RuntimeError("out of order")
         answer = client.post(INSPECT, files=files(png()))
         assert (answer.status_code, "log says why" in answer.json()["error"]) == (500, True)
-        bench.engine.fault = None
+        bench.backend.fault = None
         assert inspect(client, png())
         assert len(client.get("/v1/inspections").json()["items"]) == 1
 
 
 def test_a_score_that_is_no_number_is_no_verdict(bench, monkeypatch):
     with bench.running() as client:
-        whole = bench.engine.__class__.maps_and_scores
+        whole = bench.backend.__class__.maps_and_scores
         monkeypatch.setattr(
-            bench.engine.__class__, "maps_and_scores", lambda *of: tuple(part * float("nan") for part in whole(*of))
+            bench.backend.__class__, "maps_and_scores", lambda *of: tuple(part * float("nan") for part in whole(*of))
         )
         assert client.post(INSPECT, files=files(png())).status_code == 500
         monkeypatch.undo()
@@ -111,9 +111,9 @@ def test_an_image_that_waits_during_a_reload_goes_through_the_new_version(bench)
     with bench.running(batch=1) as client, concurrent.futures.ThreadPoolExecutor() as pool:
         station = client.app.state.station
         queue, first = station.queues["part"], station.queues["part"].version
-        bench.engine.open.clear()
+        bench.backend.open.clear()
         waiting = [pool.submit(inspect, client, png(BAD, seed=number)) for number in range(2)]
-        until(lambda: bench.engine.calls == 3 and len(queue._queue) == 1)  # two to warm up, and the first image
+        until(lambda: bench.backend.calls == 3 and len(queue._queue) == 1)  # two to warm up, and the first image
         second = station._opened["part"].__class__(
             "part",
             "other",
@@ -121,7 +121,7 @@ def test_an_image_that_waits_during_a_reload_goes_through_the_new_version(bench)
             first.calibrated,
         )
         queue.version = second
-        bench.engine.open.set()
+        bench.backend.open.set()
         versions = {one.result()[0]["version"] for one in waiting}
         assert versions == {first.version, "other"}
 
@@ -190,12 +190,12 @@ def test_a_disk_that_cannot_be_written_is_503_and_nothing_is_answered(bench, mon
 
 def test_a_key_that_is_being_answered_is_refused(bench):
     with bench.running() as client, concurrent.futures.ThreadPoolExecutor() as pool:
-        bench.engine.open.clear()
+        bench.backend.open.clear()
         key = {"Idempotency-Key": "k"}
         first = pool.submit(client.post, INSPECT, files=files(png()), headers=key)
         until(lambda: client.app.state.station.queues["part"].waiting == 1)
         assert client.post(INSPECT, files=files(png()), headers=key).status_code == 409
-        bench.engine.open.set()
+        bench.backend.open.set()
         assert first.result().json() == client.post(INSPECT, files=files(png()), headers=key).json()
 
 
@@ -203,7 +203,7 @@ def test_stopping_finishes_what_was_accepted(bench):
     async def stop_while_five_wait():
         station = Station(bench.settings, bench.load)
         await station.start()
-        bench.engine.open.clear()
+        bench.backend.open.clear()
         uploads = [Upload(f"{number}.png", png(seed=number)) for number in range(5)]
         asked = [asyncio.create_task(station.inspect("part", [upload])) for upload in uploads]
         while station.queues["part"].waiting < len(asked):
@@ -211,7 +211,7 @@ def test_stopping_finishes_what_was_accepted(bench):
         stopping = asyncio.create_task(station.stop())
         await asyncio.sleep(0.1)
         assert not any(task.done() for task in (stopping, *asked))
-        bench.engine.open.set()
+        bench.backend.open.set()
         await stopping
         return {one.id for answer in await asyncio.gather(*asked) for one in answer}
 
@@ -253,4 +253,4 @@ def test_a_database_of_a_newer_version_is_refused(bench):
 def test_the_size_of_the_networks_is_what_images_are_brought_to(bench):
     with bench.running() as client:
         assert inspect(client, png(size=(300, 200)))[0]["height"] == 300
-    assert bench.engine.image_size == SIZE
+    assert bench.backend.image_size == SIZE

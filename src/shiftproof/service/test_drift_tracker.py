@@ -56,12 +56,12 @@ def test_a_drift_is_found_named_and_known_again_after_a_restart(watched, databas
         assert look(client).state.status == "steady"
         inspect(client, *sent(-25, start=100))
         found = look(client)
-        assert (found.state.status, found.state.findings[0].word) == ("drift", "darker")
+        assert (found.state.status, found.state.findings[0].description) == ("drift", "darker")
         (episode,) = found.episodes
-        assert 38 <= episode.began <= episode.found <= 60
+        assert 38 <= episode.start_index <= episode.alert_index <= 60
         assert len(found.steps) == found.state.images == 80
         said = client.get("/v1/models/part/drift").json()
-        assert (said["state"]["status"], said["episodes"][0]["began"]) == ("drift", episode.began)
+        assert (said["state"]["status"], said["episodes"][0]["start_index"]) == ("drift", episode.start_index)
         assert "shiftproof_drift_evidence" in client.get("/metrics").text
     with watched.running(database=database) as client:
         again = look(client)

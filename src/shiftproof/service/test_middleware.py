@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from shiftproof.errors import UsageError
-from shiftproof.service.api.middleware import COOKIE, SESSION_SECONDS, new_session, session
 from shiftproof.service.api.login import local_path
+from shiftproof.service.api.middleware import COOKIE, SESSION_SECONDS, new_session, session
 from shiftproof.service.conftest import png
 from shiftproof.service.server import check_token, listen
 from shiftproof.service.settings import Limits, Settings

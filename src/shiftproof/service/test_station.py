@@ -127,7 +127,7 @@ def test_rates_are_shares_of_reviewed_parts(client):
         client.post(f"{inspections[number]['links']['self']}/review", json={"verdict": truth})
     rates = client.get("/v1/models/part/rates").json()
     assert (rates["false_alarms"]["count"], rates["false_alarms"]["of"]) == (1, 4)
-    assert (rates["escapes"]["count"], rates["escapes"]["of"]) == (1, 3)
+    assert (rates["missed_defects"]["count"], rates["missed_defects"]["of"]) == (1, 3)
     assert rates["false_alarms"]["low"] < 0.25 < rates["false_alarms"]["high"]
     assert (rates["reviewed"]["good"]["count"], rates["reviewed"]["good"]["of"]) == (4, 7)
     assert rates["remark"] == ""

@@ -11,8 +11,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from shiftproof.service.images import Upload
 from shiftproof.service.errors import RequestError
+from shiftproof.service.images import Upload
 from shiftproof.service.settings import Limits
 
 FIELD = "files"
@@ -86,7 +86,9 @@ async def _chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
             return
         except TimeoutError as error:
             # Closed, because the rest would be taken for the next request.
-            raise RequestError(408, "the request takes too long to come: send it again", {"Connection": "close"}) from error
+            raise RequestError(
+                408, "the request takes too long to come: send it again", {"Connection": "close"}
+            ) from error
         except ClientDisconnect as error:
             raise RequestError(400, "the connection was closed in the middle of the request") from error
         received += len(chunk)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shiftproof.shifts.base import Image, Mask, Shifted
 
-GRAY = 128
+GRAY = 114  # the published rotation set's corners
 Affine = NDArray[np.float64]
 """float64 [2, 3]: takes a place in the moved image (x, y, 1) to one in the source; a pixel's centre lies at + 0.5."""
 
@@ -35,7 +35,7 @@ def rotation(
 
 
 def rotation_gray(image: Image, mask: Mask | None, largest: float, random: np.random.Generator) -> Shifted:
-    """As :func:`rotation`, with the corners filled with mid-gray (the published form: its corners are anomalies)."""
+    """As :func:`rotation`, with gray corners (the published form: its corners are anomalies)."""
     return rotation(image, mask, largest, random, fill=GRAY)
 
 

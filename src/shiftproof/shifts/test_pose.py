@@ -128,6 +128,7 @@ def test_rotation_gray_differs_in_the_corners_alone():
     image = np.full((60, 60, 3), 200, np.uint8)
     mirrored, gray = (apply_shift(name, image, None, 3, 1).image for name in ("rotation", "rotation_gray"))
     assert (mirrored == 200).all()
+    assert GRAY == 114
     assert (gray[0, 0] == GRAY).all() or (gray[0, -1] == GRAY).all()
     assert (gray[20:40, 20:40] == 200).all()
 

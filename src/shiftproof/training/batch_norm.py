@@ -31,7 +31,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         """[B, C, H, W] to the same; B is each process's own."""
         if not self.training:
             return super().forward(x)
-        axes, wide = (0, 2, 3), x.float()
+        axes, wide = (0, 2, 3), x.to(torch.promote_types(x.dtype, torch.float32))
         own = wide.new_tensor([x.numel() // x.shape[1]])
         total = _AllSum.apply(torch.cat([wide.sum(axes), own]))
         mean, count = total[:-1] / total[-1], total[-1].detach()

@@ -19,6 +19,7 @@ def test_cached_features_are_the_live_ones_to_half_precision(teacher, pixels):
     for kept, computed in zip(cached(CHOSEN), live(CHOSEN), strict=True):
         assert kept.dtype == computed.dtype == torch.float32
         assert kept.shape == computed.shape
+        # float16 rounds by 2**-11 of a value; the rest is the teacher's own rounding, and what is too small for float16.
         torch.testing.assert_close(kept, computed, rtol=2**-10, atol=1e-4 * float(computed.abs().max()))
     assert [tuple(stage.shape) for stage in cached(CHOSEN)] == [(4, 24, 16, 16), (4, 40, 8, 8), (4, 112, 4, 4)]
 
@@ -44,6 +45,7 @@ def test_oblong_images_keep_height_and_width_apart(teacher, pixels):
     oblong = np.ascontiguousarray(pixels[:, :32])
     cached, live = (NormalFeatures(teacher, oblong, limit, batch=4) for limit in (10**9, 0))
     assert tuple(cached(CHOSEN)[0].shape) == (4, 24, 8, 16)
+    # As above; height and width confused would differ by the features themselves, which are about 1.
     torch.testing.assert_close(cached(CHOSEN)[0], live(CHOSEN)[0], rtol=2**-10, atol=1e-3)
 
 

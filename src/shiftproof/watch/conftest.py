@@ -26,7 +26,7 @@ class BrightnessDetector:
                 defective=score > 128,
                 anomaly_map=np.zeros(image.shape[:2], np.float32),
                 mask=np.zeros(image.shape[:2], bool),
-                milliseconds=1.0,
+                latency_ms=1.0,
                 pixels=np.resize(image, (32, 32, 3)),
             )
 

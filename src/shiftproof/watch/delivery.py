@@ -121,7 +121,7 @@ class MqttTopic:
             self._started = False
 
 
-class Courier:
+class DeliveryWorker:
     """A thread that takes one receiver's messages from the journal to it, the oldest first.
 
     A message that is refused is tried again, after 1, 2, 4, ... 60 seconds; those behind it wait, so that their order
@@ -138,7 +138,7 @@ class Courier:
         self, journal: Journal, receiver: Receiver, warn: Callable[[str], None], first_pause: float = FIRST_PAUSE
     ):
         self._journal, self._receiver, self._warn, self._first_pause = journal, receiver, warn, first_pause
-        self._news, self._ending = threading.Event(), threading.Event()
+        self._new_message, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=receiver.name, daemon=True)
 
     @property
@@ -152,24 +152,24 @@ class Courier:
 
     def wake(self) -> None:
         """There is a new message."""
-        self._news.set()
+        self._new_message.set()
 
-    def stop(self, patience: float) -> None:
+    def stop(self, timeout: float) -> None:
         """Deliver what waits for so many seconds at most; the rest stays in the journal."""
-        self._ending.set()
-        self._news.set()
-        self._thread.join(patience)
+        self._stopping.set()
+        self._new_message.set()
+        self._thread.join(timeout)
         self._receiver.close()
 
     def _run(self) -> None:
         pause = 0.0
         while True:
-            self._news.clear()
+            self._new_message.clear()
             message = self._journal.oldest(self.name)
             if message is None:
-                if self._ending.is_set():
+                if self._stopping.is_set():
                     return
-                self._news.wait()
+                self._new_message.wait()
                 continue
             try:
                 self._receiver.send(message)
@@ -177,7 +177,7 @@ class Courier:
                 if not pause:
                     self._warn(f"{self.name} does not take messages ({error}); they wait in {self._journal.path}")
                 pause = min(2 * pause or self._first_pause, LONGEST_PAUSE)
-                if self._ending.wait(pause):
+                if self._stopping.wait(pause):
                     return
             else:
                 if pause:

@@ -11,7 +11,7 @@ from shiftproof.data.images import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
-class Identity:
+class FileIdentity:
     """What makes a file this one and no other: the same name with other content is another image."""
 
     name: str  # posix path below the folder that is watched
@@ -20,14 +20,14 @@ class Identity:
 
 
 @dataclass
-class _Sight:
+class _Sighting:
     """A file that was seen, and since when it is as it is."""
 
-    identity: Identity
+    identity: FileIdentity
     since: float
 
 
-class Arrivals:
+class FolderScanner:
     """Looks at a folder and tells which files are new and complete: as large and as old as they were a while ago.
 
     A producer that writes elsewhere (or to a hidden name, or one without an image's ending) and renames is safe at any
@@ -40,13 +40,15 @@ class Arrivals:
         without: folders and files that are not looked at.
     """
 
-    def __init__(self, folder: Path, settle: float, known: Callable[[Identity], bool], without: Path | None = None):
+    def __init__(
+        self, folder: Path, settle: float, known: Callable[[FileIdentity], bool], excluded: Path | None = None
+    ):
         self._folder, self._settle, self._known = folder, settle, known
-        self._without = None if without is None else os.path.realpath(without)
-        self._sights: dict[str, _Sight] = {}
-        self._done: dict[str, Identity] = {}  # of the files that are there: the journal is not asked at every look
+        self._excluded = None if excluded is None else os.path.realpath(excluded)
+        self._sightings: dict[str, _Sighting] = {}
+        self._done: dict[str, FileIdentity] = {}  # of the files that are there: the journal is not asked at every look
 
-    def look(self, now: float) -> list[Identity]:
+    def scan(self, now: float) -> list[FileIdentity]:
         """The complete files that nobody has dealt with, the oldest first.
 
         Args:
@@ -55,42 +57,42 @@ class Arrivals:
         Raises:
             OSError: the folder is not there.
         """
-        there: dict[str, _Sight] = {}
-        ready: list[Identity] = []
-        done: dict[str, Identity] = {}
+        there: dict[str, _Sighting] = {}
+        ready: list[FileIdentity] = []
+        done: dict[str, FileIdentity] = {}
         for identity in self._list(self._folder, ""):
             if self._done.get(identity.name) == identity:
                 done[identity.name] = identity
                 continue
-            before = self._sights.get(identity.name)
+            before = self._sightings.get(identity.name)
             if before is not None and before.identity == identity:
-                sight = before
+                sighting = before
             elif self._known(identity):
                 done[identity.name] = identity
                 continue
             else:
-                sight = _Sight(identity, now)
-            there[identity.name] = sight
-            if now - sight.since >= self._settle:
+                sighting = _Sighting(identity, now)
+            there[identity.name] = sighting
+            if now - sighting.since >= self._settle:
                 ready.append(identity)
-        self._sights, self._done = there, done
+        self._sightings, self._done = there, done
         return sorted(ready, key=lambda each: (each.changed, each.name))
 
     @property
     def waiting(self) -> int:
         """How many files were not dealt with at the last look."""
-        return len(self._sights)
+        return len(self._sightings)
 
-    def deal(self, identity: Identity) -> None:
+    def mark_done(self, identity: FileIdentity) -> None:
         """A file has been dealt with."""
-        self._sights.pop(identity.name, None)
+        self._sightings.pop(identity.name, None)
         self._done[identity.name] = identity
 
-    def again(self, identity: Identity, now: float) -> None:
+    def retry_later(self, identity: FileIdentity, now: float) -> None:
         """A file is to be looked at once more after a while."""
-        self._sights[identity.name] = _Sight(identity, now)
+        self._sightings[identity.name] = _Sighting(identity, now)
 
-    def _list(self, folder: Path, prefix: str) -> list[Identity]:
+    def _list(self, folder: Path, prefix: str) -> list[FileIdentity]:
         found = []
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -98,20 +100,20 @@ class Arrivals:
                     continue
                 try:
                     if entry.is_dir(follow_symlinks=False):
-                        if os.path.realpath(entry.path) != self._without:
+                        if os.path.realpath(entry.path) != self._excluded:
                             found += self._list(Path(entry.path), f"{prefix}{entry.name}/")
                     elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                         status = entry.stat()
-                        found.append(Identity(prefix + entry.name, status.st_size, status.st_mtime_ns))
+                        found.append(FileIdentity(prefix + entry.name, status.st_size, status.st_mtime_ns))
                 except FileNotFoundError:  # gone between the listing and the look
                     continue
         return found
 
 
-def identify(folder: Path, name: str) -> Identity | None:
+def identify(folder: Path, name: str) -> FileIdentity | None:
     """A file as it is now; None where it is gone."""
     try:
         status = (folder / name).stat()
     except FileNotFoundError:
         return None
-    return Identity(name, status.st_size, status.st_mtime_ns)
+    return FileIdentity(name, status.st_size, status.st_mtime_ns)

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from shiftproof.errors import BackendError, DataError, UsageError
-from shiftproof.watch import Courier, Journal, MqttTopic, Webhook
+from shiftproof.watch import DeliveryWorker, Journal, MqttTopic, Webhook
 
 
 @contextmanager
@@ -104,13 +104,13 @@ def wait_until(condition, seconds=20.0):
 def test_messages_arrive_in_order_with_their_keys_and_the_token(journal, monkeypatch):
     monkeypatch.setenv("SHIFTPROOF_WEBHOOK_TOKEN", "secret")
     with http_server() as (port, got):
-        courier = Courier(journal, Webhook(f"http://127.0.0.1:{port}/hook"), pytest.fail)
+        delivery_worker = DeliveryWorker(journal, Webhook(f"http://127.0.0.1:{port}/hook"), pytest.fail)
         for number in range(3):
-            journal.post([courier.name], f"key-{number}", json.dumps({"number": number}))
-        courier.start()
-        journal.post([courier.name], "key-3", json.dumps({"number": 3}))
-        courier.wake()
-        courier.stop(20)
+            journal.queue_message([delivery_worker.name], f"key-{number}", json.dumps({"number": number}))
+        delivery_worker.start()
+        journal.queue_message([delivery_worker.name], "key-3", json.dumps({"number": 3}))
+        delivery_worker.wake()
+        delivery_worker.stop(20)
     assert got == [(f"key-{number}", "Bearer secret", {"number": number}) for number in range(4)]
     assert journal.undelivered() == 0
 
@@ -119,45 +119,47 @@ def test_a_webhook_that_is_down_gets_everything_once_it_is_up(journal):
     with http_server() as (port, _):
         pass  # now nobody listens there
     warned = []
-    courier = Courier(journal, Webhook(f"http://127.0.0.1:{port}/"), warned.append, first_pause=0.02)
+    delivery_worker = DeliveryWorker(journal, Webhook(f"http://127.0.0.1:{port}/"), warned.append, first_pause=0.02)
     for number in range(3):
-        journal.post([courier.name], f"{number}", "{}")
-    courier.start()
+        journal.queue_message([delivery_worker.name], f"{number}", "{}")
+    delivery_worker.start()
     wait_until(lambda: warned)
     assert "does not take messages" in warned[0] and "they wait in" in warned[0]
     assert journal.undelivered() == 3
     with http_server(port, answers=[500, 302, 204]) as (_, got):
         wait_until(lambda: journal.undelivered() == 0)
-        courier.stop(20)
+        delivery_worker.stop(20)
     assert [key for key, _, _ in got] == ["0", "0", "0", "1", "2"]
     assert len(warned) == 2 and "again" in warned[1]
 
 
 def test_what_was_not_delivered_is_delivered_after_a_restart(tmp_path):
     with Journal(tmp_path / "journal") as journal:
-        courier = Courier(journal, Webhook("http://127.0.0.1:9/"), lambda line: None)
-        journal.post([courier.name], "k", "{}")
-        courier.start()
-        courier.stop(20)
+        delivery_worker = DeliveryWorker(journal, Webhook("http://127.0.0.1:9/"), lambda line: None)
+        journal.queue_message([delivery_worker.name], "k", "{}")
+        delivery_worker.start()
+        delivery_worker.stop(20)
         assert journal.undelivered() == 1
     with http_server() as (port, got), Journal(tmp_path / "journal") as journal:
         assert journal.undelivered() == 1
         hook = Webhook(f"http://127.0.0.1:{port}/")
         hook.name = "webhook http://127.0.0.1:9/"
-        courier = Courier(journal, hook, pytest.fail)
-        courier.start()
-        courier.stop(20)
+        delivery_worker = DeliveryWorker(journal, hook, pytest.fail)
+        delivery_worker.start()
+        delivery_worker.stop(20)
         assert journal.undelivered() == 0
     assert len(got) == 1
 
 
 def test_mqtt_messages_are_confirmed_by_the_broker(journal):
     broker = Broker()
-    courier = Courier(journal, MqttTopic(f"127.0.0.1:{broker.port}/line3/inspections", journal.id), pytest.fail)
+    delivery_worker = DeliveryWorker(
+        journal, MqttTopic(f"127.0.0.1:{broker.port}/line3/inspections", journal.id), pytest.fail
+    )
     for number in range(3):
-        journal.post([courier.name], f"{number}", json.dumps({"number": number}))
-    courier.start()
-    courier.stop(20)
+        journal.queue_message([delivery_worker.name], f"{number}", json.dumps({"number": number}))
+    delivery_worker.start()
+    delivery_worker.stop(20)
     broker.close()
     assert broker.got == [("line3/inspections", {"number": number}) for number in range(3)]
     assert broker.clients == [f"shiftproof-{journal.id[:12]}"]
@@ -168,11 +170,11 @@ def test_a_message_that_the_broker_does_not_confirm_is_sent_again(journal, monke
     monkeypatch.setattr("shiftproof.watch.delivery.PATIENCE", 0.3)
     broker, warned = Broker(deaf=1), []
     topic = MqttTopic(f"127.0.0.1:{broker.port}/t", journal.id)
-    courier = Courier(journal, topic, warned.append, first_pause=0.05)
-    journal.post([courier.name], "0", "{}")
-    courier.start()
+    delivery_worker = DeliveryWorker(journal, topic, warned.append, first_pause=0.05)
+    journal.queue_message([delivery_worker.name], "0", "{}")
+    delivery_worker.start()
     wait_until(lambda: journal.undelivered() == 0)
-    courier.stop(20)
+    delivery_worker.stop(20)
     broker.close()
     assert len(broker.got) >= 1 and "does not take messages" in warned[0]
 
@@ -213,11 +215,11 @@ def test_a_journal_is_one_watchs_and_nothing_else(tmp_path, journal):
 
 
 def test_what_was_begun_together_is_there_whole_or_not_at_all(journal):
-    with pytest.raises(ZeroDivisionError), journal.together():
+    with pytest.raises(ZeroDivisionError), journal.transaction():
         journal.add_line(1, "a\n")
         1 / 0  # noqa: B018
     assert journal.unconfirmed() == [] and journal.next_number == 1
-    with journal.together():
+    with journal.transaction():
         journal.add_line(1, "a\n")
     assert journal.unconfirmed() == ["a\n"] and journal.next_number == 2
     journal.confirm()

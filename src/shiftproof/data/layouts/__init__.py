@@ -6,7 +6,7 @@ A new layout is a class of :class:`Layout` and a line in :data:`LAYOUTS`.
 
 from __future__ import annotations
 
-from shiftproof.data.layouts.base import Layout, TestImage, TestSet
+from shiftproof.data.layouts.base import LabelledImage, LabelledSet, Layout
 from shiftproof.data.layouts.files import find_images, natural_key, relative_name
 from shiftproof.data.layouts.registry import (
     LAYOUTS,
@@ -22,8 +22,8 @@ from shiftproof.data.layouts.tables import write_manifest
 __all__ = [
     "LAYOUTS",
     "Layout",
-    "TestImage",
-    "TestSet",
+    "LabelledImage",
+    "LabelledSet",
     "calibration_images",
     "categories",
     "find_images",

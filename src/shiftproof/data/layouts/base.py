@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from shiftproof.errors import DataError
 
@@ -15,16 +14,14 @@ class MissingSplitError(DataError):
 
 
 @dataclass(frozen=True)
-class TestImage:
+class LabelledImage:
     """One image to test on."""
-
-    __test__: ClassVar[bool] = False  # pytest: the name only looks like a test
 
     path: Path
     """Where it lies."""
     name: str
     """Its posix path relative to the data set's root, such as ``test/scratch_head/003.png``; never one that leaves it."""
-    kind: str
+    defect_type: str
     """The folder's name, or the label in the data set's table: ``good``, or the kind of defect."""
     defective: bool
     """The folder's or the table's word, never the mask's: a small defect stays a defect at any size."""
@@ -35,12 +32,10 @@ class TestImage:
 
 
 @dataclass(frozen=True)
-class TestSet:
+class LabelledSet:
     """All images to test on."""
 
-    __test__: ClassVar[bool] = False
-
-    images: tuple[TestImage, ...]
+    images: tuple[LabelledImage, ...]
     """In natural order of their names, kind by kind."""
     has_masks: bool
     """True if every defective image has a mask, False if the data set has none."""
@@ -65,7 +60,7 @@ class Layout(ABC):
         """The good images to train on; :class:`MissingSplitError` where there are none of that split."""
 
     @abstractmethod
-    def test(self, root: Path) -> TestSet:
+    def test(self, root: Path) -> LabelledSet:
         """The labelled images to test on; :class:`MissingSplitError` where there are none."""
 
     def calibration(self, root: Path) -> list[Path]:

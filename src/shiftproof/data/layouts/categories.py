@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shiftproof.data.layouts.base import Layout, MissingSplitError, TestImage, TestSet
+from shiftproof.data.layouts.base import LabelledImage, LabelledSet, Layout, MissingSplitError
 from shiftproof.data.layouts.files import SUFFIXES, child, find_images, folders, has_child, images_below, walk_images
 from shiftproof.errors import DataError
 
@@ -47,7 +47,7 @@ class Category(Layout):
         folder = child(root, "validation", self.good_kind)
         return images_below(folder) if folder.is_dir() else []
 
-    def test(self, root: Path) -> TestSet:
+    def test(self, root: Path) -> LabelledSet:
         folder = child(root, *self.test_folder)
         if not folders(folder):
             raise MissingSplitError(
@@ -62,7 +62,7 @@ class Category(Layout):
             raise MissingSplitError(f"{folder}: no such folder; expected good images to train on there")
         return find_images(folder)
 
-    def labelled(self, root: Path, folder: Path) -> TestSet:
+    def labelled(self, root: Path, folder: Path) -> LabelledSet:
         """A test set of ``folder/<kind>/**`` with its masks."""
         found = list(self.images(root, folder))
         if not found:
@@ -79,13 +79,13 @@ class Category(Layout):
                 if not mine:
                     problems.append(f"{one.path}: defective, but without its mask; expected {self.wanted(root, one)}")
             name = one.path.relative_to(root).as_posix()
-            items.append(TestImage(one.path, name, one.kind, defective, tuple(mine), self.variant(one.path)))
+            items.append(LabelledImage(one.path, name, one.kind, defective, tuple(mine), self.variant(one.path)))
         problems += [
             f"{stray}: mask without its image; expected one of that name in {folder}, or remove the mask"
             for paths in (masks or {}).values()
             for stray in paths
         ]
-        return TestSet(tuple(items), has_masks=masks is not None, problems=tuple(problems))
+        return LabelledSet(tuple(items), has_masks=masks is not None, problems=tuple(problems))
 
     def _grouped_masks(self, root: Path, problems: list[str]) -> dict[str, list[Path]] | None:
         files = self.mask_files(root)
@@ -239,7 +239,7 @@ class Plain(Category):
     def calibration(self, root: Path) -> list[Path]:
         return []
 
-    def test(self, root: Path) -> TestSet:
+    def test(self, root: Path) -> LabelledSet:
         if not self.labelled_folders(root):
             raise MissingSplitError(
                 f"{root}: nothing to test on; looked for test/<kind>/, or good/ beside at least one folder of defects"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shiftproof.data.images import read_mask
-from shiftproof.data.layouts.base import Layout, TestImage, TestSet
+from shiftproof.data.layouts.base import LabelledImage, LabelledSet, Layout
 from shiftproof.data.layouts.files import folders, images_below, natural_key
 from shiftproof.errors import DataError
 
@@ -35,15 +35,15 @@ class Kolektor(Layout):
         surfaces = ((image, label) for image, label in _surfaces(root) if _trains(image))
         return [image for image, label in surfaces if not read_mask(label).any()]
 
-    def test(self, root: Path) -> TestSet:
+    def test(self, root: Path) -> LabelledSet:
         images = []
         for image, label in _surfaces(root):
             defective = bool(read_mask(label).any())
             if defective or not _trains(image):
                 kind = "defective" if defective else "good"
                 name = image.relative_to(root).as_posix()
-                images.append(TestImage(image, name, kind, defective, (label,) if defective else ()))
-        return TestSet(tuple(images), has_masks=True)
+                images.append(LabelledImage(image, name, kind, defective, (label,) if defective else ()))
+        return LabelledSet(tuple(images), has_masks=True)
 
     def protects(self, root: Path, inside: str) -> bool:
         return _ITEM.fullmatch(inside) is not None and self.recognise(root)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data.images import read_mask
-from shiftproof.data.layouts.base import Layout, TestImage, TestSet
+from shiftproof.data.layouts.base import LabelledImage, LabelledSet, Layout
 from shiftproof.data.layouts.categories import BeanTech, Category, Category2, Category3D, Loco, Plain
 from shiftproof.data.layouts.files import folders, refusing_unlistable
 from shiftproof.data.layouts.kolektor import Kolektor
@@ -121,7 +121,7 @@ def calibration_images(root: Path | str, layout: str = "auto") -> list[Path]:
 
 
 @refusing_unlistable()
-def labelled_images(root: Path | str, layout: str = "auto") -> TestSet:
+def labelled_images(root: Path | str, layout: str = "auto") -> LabelledSet:
     """The labelled images to test on, with their masks.
 
     ``mvtec``: ``test/<kind>/<stem>.*`` with ``ground_truth/<kind>/<stem>_mask.*`` or ``ground_truth/<kind>/<stem>.*``.
@@ -137,11 +137,11 @@ def labelled_images(root: Path | str, layout: str = "auto") -> TestSet:
     return found
 
 
-def load_mask(item: TestImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def load_mask(item: LabelledImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The defect's mask, bool [H, W], several united; all False for a good image.
 
     Args:
-        item: one image of a :class:`TestSet`.
+        item: one image of a :class:`LabelledSet`.
         shape: (height, width) of that image at its own size.
 
     Raises:
@@ -149,7 +149,7 @@ def load_mask(item: TestImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """
     united = np.zeros(shape, dtype=bool)
     if item.defective and not item.masks:
-        raise DataError(f"{item.name}: has no mask; pixel figures need ground_truth/{item.kind}")
+        raise DataError(f"{item.name}: has no mask; pixel figures need ground_truth/{item.defect_type}")
     for path in item.masks:
         mask = read_mask(path)
         if mask.shape != tuple(shape):

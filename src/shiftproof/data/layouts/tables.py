@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shiftproof.data.layouts.base import Layout, MissingSplitError, TestImage, TestSet
+from shiftproof.data.layouts.base import LabelledImage, LabelledSet, Layout, MissingSplitError
 from shiftproof.data.layouts.files import has_child, natural_key, relative_name
 from shiftproof.errors import DataError
 
@@ -56,7 +56,7 @@ class Table(Layout):
     def calibration(self, root: Path) -> list[Path]:
         return self._good_of(root, "calibration")
 
-    def test(self, root: Path) -> TestSet:
+    def test(self, root: Path) -> LabelledSet:
         rows, problems = self.rows(root)
         rows = [row for row in rows if row.split == "test"]
         if not rows and not problems:
@@ -68,9 +68,9 @@ class Table(Layout):
             if has_masks and not row.good and row.mask is None:
                 problems.append(f"{row.place}: {row.image} is defective, but without its mask; name one, as others do")
             masks = (row.mask,) if row.mask and not row.good else ()
-            items.append(TestImage(row.image, relative_name(base, row.image), row.label, not row.good, masks))
+            items.append(LabelledImage(row.image, relative_name(base, row.image), row.label, not row.good, masks))
         items.sort(key=lambda item: natural_key(Path(item.name)))
-        return TestSet(tuple(items), has_masks=has_masks, problems=tuple(problems))
+        return LabelledSet(tuple(items), has_masks=has_masks, problems=tuple(problems))
 
     def _good_of(self, root: Path, split: str) -> list[Path]:
         rows, problems = self.rows(root)

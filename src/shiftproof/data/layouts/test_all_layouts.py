@@ -153,7 +153,7 @@ def test_no_categories(tmp_path):
 
 def test_lighting_of_mvtec_ad_2_is_in_the_names(made):
     found = labelled_images(made["mvtec-2"]).images
-    assert {(item.kind, item.variant) for item in found} == {
+    assert {(item.defect_type, item.variant) for item in found} == {
         (kind, light) for kind in ("good", "bad") for light in ("regular", "overexposed", "underexposed")
     }
     unlabelled = LAYOUTS["mvtec-2"].unlabelled(made["mvtec-2"])

@@ -54,7 +54,7 @@ def create_app(station: Station) -> FastAPI:
     def refused(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
         """One line of JSON, and a page for who asks for one."""
         if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/"):
-            return page.refusal_page(request, status, message, headers)
+            return page.error_page(request, status, message, headers)
         return JSONResponse({"error": message}, status, headers)
 
     @app.exception_handler(RequestError)

@@ -24,7 +24,7 @@ StationDependency = Annotated[Station, Depends(_station)]
 def printable_text(text: str | None) -> str | None:
     r"""Text that a database keeps and a page shows: without control characters; None where nothing is left.
 
-    >>> plain("line\x00 2"), plain("\r\n") is None
+    >>> printable_text("line\x00 2"), printable_text("\r\n") is None
     ('line 2', True)
     """
     kept = "".join(character for character in text or "" if character.isprintable())
@@ -34,7 +34,7 @@ def printable_text(text: str | None) -> str | None:
 def to_utc(time: datetime | None) -> datetime | None:
     """A time; one without a zone is taken as UTC.
 
-    >>> in_utc(datetime(2026, 1, 2)).isoformat()
+    >>> to_utc(datetime(2026, 1, 2)).isoformat()
     '2026-01-02T00:00:00+00:00'
     """
     if time is None:

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from shiftproof.service.api.dependencies import LARGEST_ID, StationDependency, printable_text, to_utc
 from shiftproof.service.api.openapi import FAILURES, INSPECTION, PAGE, PICTURE
-from shiftproof.service.api.dependencies import LARGEST_ID, StationDependency, to_utc, printable_text
-from shiftproof.service.images import draw_image, media_type
 from shiftproof.service.errors import RequestError
+from shiftproof.service.images import draw_image, media_type
 from shiftproof.service.station import Station
 from shiftproof.service.store import Filter, InspectionRecord, Review, history, inspection_json, reviews
 

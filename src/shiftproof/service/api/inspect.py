@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse
 
-from shiftproof.service.api.openapi import FAILURES, INSPECT_BODY, INSPECTED
 from shiftproof.service.api.dependencies import StationDependency, printable_text
+from shiftproof.service.api.openapi import FAILURES, INSPECT_BODY, INSPECTED
 from shiftproof.service.errors import RequestError
 from shiftproof.service.station import Station, Unreadable
 from shiftproof.service.store import InspectionRecord, inspection_json

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shiftproof.report.page import model_card
 from shiftproof.service import recalibration
-from shiftproof.service.api.openapi import FAILURES
 from shiftproof.service.api.dependencies import LARGEST_ID, StationDependency, to_utc
+from shiftproof.service.api.openapi import FAILURES
 from shiftproof.service.batch_queue import BatchQueue
 from shiftproof.service.errors import RequestError
 from shiftproof.service.store import calibrations, reviews
@@ -41,7 +41,9 @@ def model(station: StationDependency, name: str) -> dict[str, Any]:
     }
 
 
-@router.get("/models/{name}/rates", responses={**FAILURES}, summary="False alarms and escapes, from reviews")
+@router.get(
+    "/models/{name}/rates", responses={**FAILURES}, summary="Rates of false alarms and missed defects, from reviews"
+)
 def rates(
     station: StationDependency,
     name: str,
@@ -85,7 +87,9 @@ class RecalibrationRequest(BaseModel):
 
 
 @router.post("/models/{name}/recalibrate", responses={**FAILURES}, summary="A new threshold from reviewed good images")
-async def recalibrate(station: StationDependency, name: str, wanted: RecalibrationRequest | None = None) -> dict[str, Any]:
+async def recalibrate(
+    station: StationDependency, name: str, wanted: RecalibrationRequest | None = None
+) -> dict[str, Any]:
     """Used from now on; the former one is kept, and `calibration` leads back to it."""
     wanted = wanted or RecalibrationRequest()
     if wanted.calibration is not None:
@@ -114,7 +118,7 @@ def _brief(queue: BatchQueue) -> dict[str, Any]:
         "method": manifest.get("method"),
         "backbone": manifest.get("config", {}).get("backbone"),
         "image_size": {"height": height, "width": width},
-        "backend": version.detector.backend,
+        "backend": version.detector.backend.name,
         "calibration": version.calibrated.to_json(),
         "waiting": queue.waiting,
     }

@@ -28,7 +28,7 @@ _EXAMPLE = {
             "peak": {"value": 7.25, "x": 530, "y": 108},
         }
     ],
-    "milliseconds": 21.5,
+    "latency_ms": 21.5,
     "shift": None,
     "review": None,
     "links": {
@@ -66,7 +66,7 @@ INSPECTION_SCHEMA = _object(
         "verdict": _WORD,
         **dict.fromkeys(("score", "p_value", "threshold"), _NUMBER),
         "regions": {"type": "array", "items": _REGION},
-        "milliseconds": _NUMBER,
+        "latency_ms": _NUMBER,
         "shift": {"type": ["object", "null"]},
         "review": {"enum": ["good", "defective", None]},
         "links": _object(dict.fromkeys(("self", "image", "heatmap"), _TEXT)),

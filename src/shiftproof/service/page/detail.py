@@ -9,13 +9,13 @@ from typing import Any
 from markupsafe import Markup
 
 from shiftproof.drift.descriptions import size
-from shiftproof.service.page.score_chart import in_words, score_curve
 from shiftproof.service.errors import RequestError
+from shiftproof.service.page.score_chart import explain, score_curve
 from shiftproof.service.station import Station
 from shiftproof.service.store import InspectionRecord, Review, calibrations, history
 
 _RARE = 0.03  # share of good images that lie as far off as a whole
-_FAR = 4.0  # spreads: further than good images' statistics reach
+_FAR = 4.0  # sigma: further than good images' statistics reach
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class InspectionDetail:
     reviews: list[Review]  # the latest one first
     kept: bool  # whether its image is still there
     curve: Markup  # its score among those that its threshold rests on; empty where these are not known
-    words: str  # what its p-value says
-    unlike: str  # how the image as a whole differs from the good ones; empty where it does not
+    explanation: str  # what its p-value says
+    unusual: str  # how the image as a whole differs from the good ones; empty where it does not
 
 
-def exhibit(station: Station, number: int) -> InspectionDetail:
+def load_detail(station: Station, number: int) -> InspectionDetail:
     """Look an inspection up.
 
     Raises:
@@ -48,16 +48,16 @@ def exhibit(station: Station, number: int) -> InspectionDetail:
         reviews[::-1],
         station.files.read(inspection.image) is not None,
         Markup() if calibration is None else score_curve(calibration, inspection.score),
-        "" if calibration is None else in_words(inspection.p_value, len(calibration.scores)),
-        "" if inspection.shift is None else _unlike(inspection.shift),
+        "" if calibration is None else explain(inspection.p_value, len(calibration.scores)),
+        "" if inspection.shift is None else _unusual(inspection.shift),
     )
 
 
-def _unlike(shift: Mapping[str, Any]) -> str:
+def _unusual(shift: Mapping[str, Any]) -> str:
     """The groups of statistics in which an image lies far off, the furthest first.
 
-    >>> _unlike({"p_value": 0.01, "levels": {"light": -6.2, "noise": 1.0, "contrast": 30.0}})
-    'contrast by more than 20 spreads, light by 6.2 spreads'
+    >>> _unusual({"p_value": 0.01, "levels": {"light": -6.2, "noise": 1.0, "contrast": 30.0}})
+    'contrast by more than 20 sigma, light by 6.2 sigma'
     """
     far = sorted(((abs(level), group) for group, level in shift["levels"].items() if abs(level) > _FAR), reverse=True)
     return ", ".join(f"{group} by {size(level)}" for level, group in far) if shift["p_value"] < _RARE else ""

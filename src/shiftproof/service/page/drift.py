@@ -11,10 +11,10 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
 from shiftproof.calibration import images_needed
+from shiftproof.charts.drift import deviation_panel, evidence_chart
 from shiftproof.drift import DRIFT, GROUPS, STEADY
-from shiftproof.report.drift import deviation_panel, evidence_chart
 from shiftproof.service.api.dependencies import StationDependency
-from shiftproof.service.drift_tracker import DriftSnapshot, DriftPoint
+from shiftproof.service.drift_tracker import DriftPoint, DriftSnapshot
 from shiftproof.service.page.rendering import render
 from shiftproof.service.store import calibrations
 
@@ -49,7 +49,7 @@ def drift(request: Request, station: StationDependency, model: str = "") -> HTML
         mark="good" if snapshot is None else _MARKS[snapshot.state.status],
         curve=Markup() if snapshot is None else _curve(snapshot),
         panels=[] if snapshot is None else _panels(snapshot),
-        began=None if snapshot is None else _began(snapshot),
+        first_point=None if snapshot is None else _first_point(snapshot),
         steady=snapshot is not None and snapshot.state.status == STEADY,
         found=snapshot is not None and snapshot.state.status == DRIFT,
         reviewed=reviewed,
@@ -57,7 +57,7 @@ def drift(request: Request, station: StationDependency, model: str = "") -> HTML
     )
 
 
-def _began(snapshot: DriftSnapshot) -> DriftPoint | None:
+def _first_point(snapshot: DriftSnapshot) -> DriftPoint | None:
     """The inspection with which the present drift began, or the oldest that is remembered."""
     start_index = snapshot.state.start_index
     return None if start_index is None else snapshot.steps[max(start_index - snapshot.first, 0)]

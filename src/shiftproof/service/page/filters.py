@@ -8,9 +8,9 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from shiftproof.service.api.dependencies import to_utc, printable_text
-from shiftproof.service.page.rendering import address
+from shiftproof.service.api.dependencies import printable_text, to_utc
 from shiftproof.service.errors import RequestError
+from shiftproof.service.page.rendering import address
 from shiftproof.service.store import VERDICTS, Filter
 
 OPEN = "open"
@@ -54,7 +54,7 @@ class HistoryFilters:
         """The address of a screen for the same choice."""
         return address(path, **{**self.__dict__, **changes})
 
-    def but(self, **changes: str) -> HistoryFilters:
+    def with_changes(self, **changes: str) -> HistoryFilters:
         """Another choice."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
@@ -74,7 +74,7 @@ class HistoryFilters:
         return to_utc(shifted)
 
 
-def _chosen(
+def _read_filters(
     model: str = "",
     verdict: str = "",
     station: str = "",
@@ -88,4 +88,4 @@ def _chosen(
     return HistoryFilters(model, verdict, station, review, since, until, minutes, queue if queue in QUEUES else "")
 
 
-HistoryFiltersParam = Annotated[HistoryFilters, Depends(_chosen)]
+HistoryFiltersParam = Annotated[HistoryFilters, Depends(_read_filters)]

@@ -10,8 +10,8 @@ from fastapi.responses import HTMLResponse, Response
 from shiftproof.service.api.dependencies import StationDependency
 from shiftproof.service.api.history import Cursor, Id
 from shiftproof.service.api.inspect import receive
-from shiftproof.service.page.detail import exhibit
-from shiftproof.service.page.rendering import ink, render
+from shiftproof.service.page.detail import load_detail
+from shiftproof.service.page.rendering import palette_css, render
 from shiftproof.service.station import Station
 from shiftproof.service.store import Filter, InspectionRecord, history
 
@@ -42,7 +42,7 @@ async def inspect(
     if fragment:
         return render(request, "results.html.j2", found=found)
     inspection = next((one for one in found if isinstance(one, InspectionRecord)), None)
-    first = None if inspection is None else exhibit(station, inspection.id)
+    first = None if inspection is None else load_detail(station, inspection.id)
     return render(request, "inspect.html.j2", model=name, found=found, first=first, latest=_latest(station))
 
 
@@ -54,16 +54,16 @@ def live(request: Request, station: StationDependency, after: Annotated[Cursor, 
     return render(request, "live.html.j2", latest=items)
 
 
-@router.get("/inspections/{number}/exhibit")
+@router.get("/inspections/{number}/detail")
 def shown(request: Request, station: StationDependency, number: Id) -> HTMLResponse:
     """An inspection as a part of the start page."""
-    return render(request, "exhibit.html.j2", exhibit=exhibit(station, number))
+    return render(request, "detail.html.j2", detail=load_detail(station, number))
 
 
-@router.get("/static/ink.css")
+@router.get("/static/palette.css")
 def palette() -> Response:
-    """Of reports and page alike."""
-    return ink()
+    """The colors that reports and pages share."""
+    return palette_css()
 
 
 def _latest(station: Station) -> list[InspectionRecord]:

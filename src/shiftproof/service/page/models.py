@@ -12,9 +12,9 @@ from shiftproof.report.page import model_card
 from shiftproof.service import recalibration
 from shiftproof.service.api.dependencies import LARGEST_ID, StationDependency
 from shiftproof.service.api.history import Cursor
-from shiftproof.service.page.score_chart import score_curve
-from shiftproof.service.page.rendering import address, render
 from shiftproof.service.errors import RequestError
+from shiftproof.service.page.rendering import address, render
+from shiftproof.service.page.score_chart import score_curve
 from shiftproof.service.station import Station
 from shiftproof.service.store import calibrations
 
@@ -28,14 +28,19 @@ def listed(request: Request, station: StationDependency) -> HTMLResponse:
 
 
 @router.get("/models/{name}")
-def card(request: Request, station: StationDependency, name: str, former: Annotated[Cursor, Query()] = None) -> HTMLResponse:
+def card(
+    request: Request, station: StationDependency, name: str, former: Annotated[Cursor, Query()] = None
+) -> HTMLResponse:
     """What it is, its threshold, and all that it has had; `former` is the one that was in use until just now."""
     return _card(request, station, name, former=former)
 
 
 @router.post("/models/{name}/recalibrate")
 async def recalibrate(
-    request: Request, station: StationDependency, name: str, target: Annotated[float | None, Form(ge=0.01, le=50)] = None
+    request: Request,
+    station: StationDependency,
+    name: str,
+    target: Annotated[float | None, Form(ge=0.01, le=50)] = None,
 ) -> RedirectResponse:
     """A new threshold from reviewed good images; `target` in per cent."""
     found = await recalibration.recalibrate(station, name, target=None if target is None else target / 100)

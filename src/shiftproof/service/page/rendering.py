@@ -36,9 +36,9 @@ def static() -> StaticFiles:
     return _Static(directory=_STATIC)
 
 
-def ink() -> Response:
+def palette_css() -> Response:
     """The style sheet that is shared with the reports."""
-    text = resources.files("shiftproof.report").joinpath("templates/ink.css").read_text(encoding="utf-8")
+    text = resources.files("shiftproof.report").joinpath("templates/palette.css").read_text(encoding="utf-8")
     return Response(text, media_type="text/css", headers=_CURRENT)
 
 
@@ -57,9 +57,9 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
     return HTMLResponse(shown, status)
 
 
-def refusal_page(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> HTMLResponse:
+def error_page(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> HTMLResponse:
     """What was refused, for a person."""
-    response = render(request, "refused.html.j2", status=status, code=status, message=message)
+    response = render(request, "error.html.j2", status=status, code=status, message=message)
     response.headers.update(headers or {})
     return response
 

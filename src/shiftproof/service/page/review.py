@@ -30,16 +30,16 @@ def measured(
     model: str = "",
     all_versions: Annotated[str, Query(alias="all")] = "",
     done: str = "",
-    said: Annotated[Cursor, Query()] = None,
+    reviewed: Annotated[Cursor, Query()] = None,
 ) -> HTMLResponse:
-    """A model's false alarms and escapes; `done` after the last one of a queue."""
+    """A model's false alarms and missed defects; `done` after the last one of a queue."""
     name = model if model in station.queues else next(iter(station.queues))
     version = station.queues[name].version
     with station.database.reading() as session:
         rates = reviews.rates(session, name, version=None if all_versions else version.version)
-        reviewed = history.find(session, said) if said else None
+        last_reviewed = history.find(session, reviewed) if reviewed else None
     bound = version.calibration.bound
-    highest = max(rates.false_alarms.high, bound, rates.escapes.high)
+    highest = max(rates.false_alarms.high, bound, rates.missed_defects.high)
     return render(
         request,
         "review.html.j2",
@@ -49,28 +49,31 @@ def measured(
         all_versions=bool(all_versions),
         charts={
             "false_alarms": interval(rates.false_alarms, highest, "good", bound),
-            "escapes": interval(rates.escapes, highest, "defective"),
+            "missed_defects": interval(rates.missed_defects, highest, "defective"),
         },
-        words={
-            name: in_words(rate) for name, rate in (("false_alarms", rates.false_alarms), ("escapes", rates.escapes))
+        explanation={
+            name: explain(rate)
+            for name, rate in (("false_alarms", rates.false_alarms), ("missed_defects", rates.missed_defects))
         },
-        done=bool(done) or said is not None,
-        reviewed=reviewed,
+        done=bool(done) or reviewed is not None,
+        reviewed=last_reviewed,
     )
 
 
 @router.get("/review/next")
-def next_one(station: StationDependency, chosen: HistoryFiltersParam, said: Annotated[Cursor, Query()] = None) -> RedirectResponse:
+def next_one(
+    station: StationDependency, filters: HistoryFiltersParam, reviewed: Annotated[Cursor, Query()] = None
+) -> RedirectResponse:
     """An inspection that nobody has reviewed: the newest one, or any."""
-    chosen = replace(chosen, review=OPEN, queue=chosen.queue or "newest")
+    filters = replace(filters, review=OPEN, queue=filters.queue or "newest")
     with station.database.reading() as session:
-        if chosen.queue == "sample":
-            number = history.sample(session, chosen.filter(), np.random.default_rng())
+        if filters.queue == "sample":
+            number = history.sample(session, filters.filter(), np.random.default_rng())
         else:
-            number = next((one.id for one in history.search(session, chosen.filter(), 1).items), None)
+            number = next((one.id for one in history.search(session, filters.filter(), 1).items), None)
     if number is None:
-        return RedirectResponse(address("/review", model=chosen.model, done=True, said=said), 303)
-    return RedirectResponse(chosen.link(f"/inspections/{number}", said=said), 303)
+        return RedirectResponse(address("/review", model=filters.model, done=True, reviewed=reviewed), 303)
+    return RedirectResponse(filters.link(f"/inspections/{number}", reviewed=reviewed), 303)
 
 
 def interval(rate: Rate, highest: float, kind: str, promised: float | None = None) -> Markup:
@@ -108,10 +111,10 @@ def interval(rate: Rate, highest: float, kind: str, promised: float | None = Non
     return Markup(svg(width, middle + 40, title, parts))  # noqa: S704 (numbers and fixed words only)
 
 
-def in_words(rate: Rate) -> str:
+def explain(rate: Rate) -> str:
     """What is known of a rate, and when that is little.
 
-    >>> in_words(reviewing.rate(0, 0))
+    >>> explain(reviews.rate(0, 0))
     'Nothing is known yet: no such part has been reviewed.'
     """
     if not rate.of:

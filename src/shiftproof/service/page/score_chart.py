@@ -6,7 +6,8 @@ import numpy as np
 from markupsafe import Markup
 
 from shiftproof.calibration import Calibration
-from shiftproof.charts.svg import bars, horizontal_ticks, label, score_axis, shares, svg
+from shiftproof.charts.scores import score_axis
+from shiftproof.charts.svg import bars, horizontal_ticks, label, shares, svg
 
 _BINS = 30
 
@@ -57,16 +58,16 @@ def _mark(x: float, base: float, score: float, defective: bool, left: float, rig
     ]
 
 
-def in_words(p_value: float, images: int) -> str:
+def explain(p_value: float, images: int) -> str:
     """What a p-value says.
 
     Args:
         p_value: conformal, (1 + held-out good scores as high) / (1 + images).
         images: held-out good images.
 
-    >>> in_words(1 / 83, 82)
+    >>> explain(1 / 83, 82)
     'None of the 82 held-out good parts scored as high: at most 1 good part in 83 is expected to.'
-    >>> in_words(30 / 83, 82)
+    >>> explain(30 / 83, 82)
     '29 of the 82 held-out good parts scored as high or higher: of 100 good parts, about 36 would.'
     """
     reached = round(p_value * (images + 1)) - 1

@@ -7,4 +7,4 @@ from shiftproof.service.store.files import Files
 from shiftproof.service.store.history import Filter, Page
 from shiftproof.service.store.records import VERDICTS, InspectionRecord, Review, inspection_json
 
-__all__ = ["Database", "Files", "Filter", "Inspection", "Page", "Review", "VERDICTS", "inspection_json"]
+__all__ = ["Database", "Files", "Filter", "InspectionRecord", "Page", "Review", "VERDICTS", "inspection_json"]

@@ -126,4 +126,6 @@ def reviewed_good(session: Session, model: str, *, since: datetime | None = None
 
 
 def _calibrated(row: CalibrationRow) -> StoredCalibration:
-    return StoredCalibration(row.id, row.model, row.version, row.created, row.source, Calibration.from_json(row.content))
+    return StoredCalibration(
+        row.id, row.model, row.version, row.created, row.source, Calibration.from_json(row.content)
+    )

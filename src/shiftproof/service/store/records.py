@@ -32,7 +32,7 @@ class InspectionRecord:
     threshold: float
     verdict: str
     regions: list[dict[str, Any]]
-    milliseconds: float
+    latency_ms: float
     shift: dict[str, Any] | None = None
     truth: str | None = None
     key: str | None = None
@@ -74,7 +74,7 @@ class Review:
 def format_time(time: datetime) -> str:
     """A time as clients get it: ISO 8601, UTC, microseconds.
 
-    >>> moment(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    >>> format_time(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     '2026-01-02T03:04:05.000000Z'
     """
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -101,7 +101,7 @@ def inspection_json(inspection: InspectionRecord) -> dict[str, Any]:
         "p_value": inspection.p_value,
         "threshold": inspection.threshold,
         "regions": inspection.regions,
-        "milliseconds": inspection.milliseconds,
+        "latency_ms": inspection.latency_ms,
         "shift": inspection.shift and {name: inspection.shift[name] for name in ("distance", "p_value", "levels")},
         "review": inspection.truth,
         "links": {"self": address, "image": f"{address}/image", "heatmap": f"{address}/heatmap"},

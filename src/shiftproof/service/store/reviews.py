@@ -32,7 +32,7 @@ class Rates:
     """How often reviewed verdicts were wrong."""
 
     false_alarms: Rate  # of reviewed good parts: called defective
-    escapes: Rate  # of reviewed defective parts: called good
+    missed_defects: Rate  # of reviewed defective parts: called good
     reviewed: dict[str, Rate]  # by verdict: how many of all were reviewed
     remark: str  # what the rates do not say; empty where there is nothing to add
 
@@ -72,7 +72,7 @@ def rates(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Rates:
-    """Measure false alarms and escapes of a model from its reviews.
+    """Measure false alarms and missed defects of a model from its reviews.
 
     Args:
         session: that reads.
@@ -101,7 +101,7 @@ def rates(
         reviewed[verdict] = rate(known, known + held(verdict, None))
     return Rates(
         false_alarms=rate(held("defective", "good"), good),
-        escapes=rate(held("good", "defective"), defective),
+        missed_defects=rate(held("good", "defective"), defective),
         reviewed=reviewed,
         remark=_remark(reviewed),
     )
@@ -124,7 +124,7 @@ def rate(count: int, of: int) -> Rate:
 
 
 def _remark(reviewed: dict[str, Rate]) -> str:
-    """Reviews of alarms alone can find no escape: where the shares differ, the rates hold for what was reviewed only."""
+    """A note where reviews cover the two verdicts unequally: reviews of alarms alone cannot find missed defects."""
     good, defective = (reviewed[verdict] for verdict in VERDICTS)
     if good.high < defective.low or defective.high < good.low:
         return (

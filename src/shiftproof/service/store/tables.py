@@ -89,7 +89,7 @@ class InspectionRow(Base):
     threshold: Mapped[float]
     verdict: Mapped[str] = mapped_column(String(16))  # "good" or "defective"
     regions: Mapped[list[dict[str, Any]]]
-    milliseconds: Mapped[float]  # from acceptance to the networks' answer
+    latency_ms: Mapped[float]  # from acceptance to the networks' answer
     shift: Mapped[dict[str, Any] | None]  # measures of how far the image lies from the training set
     truth: Mapped[str | None] = mapped_column(String(16))  # of the latest review: "good" or "defective"
     key: Mapped[str | None] = mapped_column(String(200))  # Idempotency-Key of the request

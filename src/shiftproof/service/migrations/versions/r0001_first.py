@@ -49,7 +49,7 @@ def upgrade() -> None:
         sa.Column("threshold", sa.Float, nullable=False),
         sa.Column("verdict", sa.String(16), nullable=False),
         sa.Column("regions", sa.JSON, nullable=False),
-        sa.Column("milliseconds", sa.Float, nullable=False),
+        sa.Column("latency_ms", sa.Float, nullable=False),
         sa.Column("shift", sa.JSON),
         sa.Column("truth", sa.String(16)),
         sa.Column("key", sa.String(200)),

@@ -1,5 +1,5 @@
 // Says a line to a screen reader.
-export function say(text) {
+export function announce(text) {
   const status = document.getElementById("status");
   if (status) status.textContent = text;
 }

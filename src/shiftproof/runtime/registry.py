@@ -14,7 +14,7 @@ AUTO, TORCH = "auto", "torch"
 
 
 @dataclass(frozen=True)
-class Backend:
+class BackendSpec:
     """A runtime for exported graphs, in one precision."""
 
     package: str  # that must be installed
@@ -34,17 +34,17 @@ class Backend:
         return installed(self.package) and (not self.bf16 or has_bfloat16())
 
 
-def _openvino(name: str, **precision: bool) -> Backend:
-    return Backend("openvino", "openvino", (f"{name}/model.xml", f"{name}/model.bin"), **precision)
+def _openvino(name: str, **precision: bool) -> BackendSpec:
+    return BackendSpec("openvino", "openvino", (f"{name}/model.xml", f"{name}/model.bin"), **precision)
 
 
-BACKENDS: Mapping[str, Backend] = {
+BACKENDS: Mapping[str, BackendSpec] = {
     "openvino-int8-bf16": _openvino("openvino-int8-bf16", int8=True, bf16=True),
     "openvino-int8": _openvino("openvino-int8", int8=True),
     "openvino-bf16": _openvino("openvino-bf16", bf16=True),
     "openvino": _openvino("openvino"),
-    "onnx": Backend("onnxruntime", "onnx", ("model.onnx",)),
-    "onnx-int8": Backend("onnxruntime", "onnx", ("model-int8.onnx",), int8=True),
+    "onnx": BackendSpec("onnxruntime", "onnx", ("model.onnx",)),
+    "onnx-int8": BackendSpec("onnxruntime", "onnx", ("model-int8.onnx",), int8=True),
 }
 """By name, the fastest first, as measured (docs/results/speed.md)."""
 
@@ -100,6 +100,6 @@ def choose_backend(folder: Path, manifest: Mapping[str, Any], wanted: str = AUTO
     )
 
 
-def _how_to_export(folder: Path, backend: Backend) -> str:
+def _how_to_export(folder: Path, backend: BackendSpec) -> str:
     options = (" --int8 --data GOOD_IMAGES" if backend.int8 else "") + (" --bf16" if backend.bf16 else "")
     return f"shiftproof export {folder} --to {backend.export}{options}"

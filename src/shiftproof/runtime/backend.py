@@ -1,4 +1,4 @@
-"""What an engine is, and what it accepts: the same for torch and for every exported graph."""
+"""What a backend is, and what it accepts: the same for torch and for every exported graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUTPUTS = ("map", "score", "p_value")
 """float32 [B, H, W], [B] and [B]."""
 
 
-class Engine(Protocol):
+class Backend(Protocol):
     """Computes anomaly maps and scores."""
 
     name: str  # of the backend

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shiftproof.charts.svg import Axis, histogram, roc, score_axis
+from shiftproof.charts.scores import histogram, roc, score_axis
+from shiftproof.charts.svg import Axis
 
 SCORES = st.lists(st.floats(-1e6, 1e6), max_size=30)
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.artefact import write_json_atomic
 from shiftproof.data import find_images, in_order, read_image, resize_image
 from shiftproof.detector import Detector
 from shiftproof.drift import DRIFT, GROUPS, WINDOW, DriftState, Monitor, measure
 from shiftproof.errors import DataError, ImageError, UsageError
-from shiftproof.evaluation.outputs import Table, clear_outputs
+from shiftproof.model_io import write_json_atomic
+from shiftproof.pipelines.outputs import Table, clear_outputs
 from shiftproof.report.drift import DriftReport, write_drift_report
 
 COLUMNS = (
@@ -42,7 +42,12 @@ class Episode:
         """As JSON values."""
         told = self.state.to_json()
         kept = ("sentence", "findings", "effect", "advice")
-        places = {"start_index": self.start_index, "alert_index": self.alert_index, "end_index": self.end_index, "path": self.path}
+        places = {
+            "start_index": self.start_index,
+            "alert_index": self.alert_index,
+            "end_index": self.end_index,
+            "path": self.path,
+        }
         return {**places, **{key: told[key] for key in kept}}
 
     def line(self) -> str:
@@ -59,7 +64,7 @@ class Followed:
     failures: list[str]  # one line for each image that could not be read
     episodes: list[Episode]
     last: DriftState  # after the last image that could be read
-    deviations: NDArray[np.float64]  # [N, 8], of each readable image and group, in spreads
+    deviations: NDArray[np.float64]  # [N, 8], of each readable image and group, in sigma
     evidence: NDArray[np.float64]  # [N], powers of ten
     order: str  # how the images were sorted, in words
 

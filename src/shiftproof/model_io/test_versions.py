@@ -8,7 +8,7 @@ from importlib import metadata
 
 import numpy as np
 
-from shiftproof.artefact.versions import environment, package_version
+from shiftproof.model_io.versions import environment, package_version
 
 
 def test_versions_are_those_installed() -> None:
@@ -28,9 +28,9 @@ def test_a_package_that_is_not_installed_is_left_out(monkeypatch) -> None:
     assert environment()["timm"] == "1"
 
 
-def test_artefact_and_calibration_import_nothing_heavy() -> None:
+def test_model_io_and_calibration_import_nothing_heavy() -> None:
     script = (
-        "import sys, shiftproof.artefact, shiftproof.calibration; shiftproof.artefact.environment();"
+        "import sys, shiftproof.model_io, shiftproof.calibration; shiftproof.model_io.environment();"
         "print(sorted({'torch', 'timm', 'scipy', 'sklearn', 'skimage'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shiftproof.evaluation.pictures import median_image, typical_conditions
+from shiftproof.pipelines.pictures import median_image, typical_conditions
 from shiftproof.report.evaluation import ConditionScores
 from shiftproof.shifts import parse_conditions
 

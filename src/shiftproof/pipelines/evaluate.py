@@ -12,28 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.artefact import write_json_atomic
 from shiftproof.calibration import Calibration, false_alarm_bound
-from shiftproof.data import TestImage, iter_images, labelled_images, load_mask, resize_image
+from shiftproof.data import LabelledImage, iter_images, labelled_images, load_mask, resize_image
 from shiftproof.detector import BATCH, Detector, Inspection, batched
 from shiftproof.drift.statistics import STATISTICS, measure
 from shiftproof.errors import DataError, ImageError
-from shiftproof.evaluation.outputs import Table, clear_outputs
-from shiftproof.evaluation.pictures import exhibits, picture
 from shiftproof.metrics import PixelMetrics, image_metrics
 from shiftproof.metrics.confounds import Confound, find_confounds
+from shiftproof.metrics.robustness import worst_condition
+from shiftproof.model_io import write_json_atomic
+from shiftproof.pipelines.outputs import Table, clear_outputs
+from shiftproof.pipelines.pictures import examples, picture
 from shiftproof.report.evaluation import (
     GROUPS,
     MOST_ROWS,
     ConditionScores,
     EvaluationReport,
+    Guarantee,
     Picture,
-    Promise,
     ScoredImage,
     write_evaluation_report,
 )
-from shiftproof.report.top_k import Foremost
-from shiftproof.metrics.robustness import worst_condition
+from shiftproof.report.top_k import TopK
 from shiftproof.shifts import Condition, ShiftNotApplicable, parse_conditions
 
 MOST_PICTURES = 8  # worst misses, and as many worst false alarms, in the report
@@ -42,7 +42,7 @@ CONFOUNDING = tuple(
     for column, statistic in enumerate(STATISTICS)
     if statistic.group in ("light", "contrast", "noise")
 )  # what a camera or a lamp changes, and a small defect does not
-COLUMNS = ("condition", "path", "kind", "label", "status", "score", "p_value", "verdict", "threshold", "error")
+COLUMNS = ("condition", "path", "defect_type", "label", "status", "score", "p_value", "verdict", "threshold", "error")
 
 
 @dataclass
@@ -72,7 +72,7 @@ class ConditionResult:
         )
 
     def shifted(
-        self, item: TestImage, image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, seed: int
+        self, item: LabelledImage, image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, seed: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | None:
         """An image and its mask under this condition; None, and counted, where that cannot be."""
         try:
@@ -163,8 +163,8 @@ def evaluate(
         for c in conditions
     }
     failures: list[str] = []
-    listed: Foremost[ScoredImage] = Foremost(MOST_ROWS)
-    wrong = {True: Foremost[Picture](MOST_PICTURES), False: Foremost[Picture](MOST_PICTURES)}  # misses, false alarms
+    listed: TopK[ScoredImage] = TopK(MOST_ROWS)
+    wrong = {True: TopK[Picture](MOST_PICTURES), False: TopK[Picture](MOST_PICTURES)}  # misses, false alarms
     calibration = detector.calibration
 
     def conditioned() -> Iterator[tuple[ConditionResult, int, NDArray[np.uint8], NDArray[np.bool_] | None]]:
@@ -200,11 +200,11 @@ def evaluate(
                 mistake = seen.defective != item.defective
                 # Mistakes by how far they lie beyond the threshold, then the rest from the highest score down.
                 rank = (mistake, abs(seen.score - seen.threshold) if mistake else seen.score)
-                listed.offer(rank, partial(_scored, item, seen, name))
+                listed.push(rank, partial(_scored, item, seen, name))
                 if result.pixels is not None and mask is not None and (mask.any() or not item.defective):
                     result.pixels.update(seen.anomaly_map, mask)
                 if mistake and result.condition == conditions[0]:
-                    wrong[item.defective].offer(rank, partial(picture, item, image, seen, mask, calibration))
+                    wrong[item.defective].push(rank, partial(picture, item, image, seen, mask, calibration))
 
     if not any(result.scores for result in results.values()):
         reasons = [*failures, *(result.not_applicable for result in results.values()), "no condition to evaluate under"]
@@ -227,7 +227,7 @@ def evaluate(
             title=title or f"{detector.manifest['method']} on {data.resolve().name}",
             manifest=detector.manifest,
             calibration_sentence=calibration.sentence(),
-            promise=_promise(calibration, scores),
+            guarantee=_guarantee(calibration, scores),
             conditions=metrics,
             scores=scores,
             table=listed.items(),
@@ -238,7 +238,7 @@ def evaluate(
             failures=failures,
             left_out=left_out,
             confounds=confounds,
-            exhibits=exhibits(detector, test_set, scores, [result.condition for result in results.values()], seed),
+            examples=examples(detector, test_set, scores, [result.condition for result in results.values()], seed),
         ),
     )
     return Evaluation(metrics, failures)
@@ -253,17 +253,17 @@ def _confounded(condition: str, confounds: Sequence[Confound]) -> str:
     )
 
 
-def _scored(item: TestImage, seen: Inspection, condition: str) -> ScoredImage:
-    return ScoredImage(item.name, item.kind, item.defective, seen.score, seen.p_value, seen.verdict, condition)
+def _scored(item: LabelledImage, seen: Inspection, condition: str) -> ScoredImage:
+    return ScoredImage(item.name, item.defect_type, item.defective, seen.score, seen.p_value, seen.verdict, condition)
 
 
 def _row(
-    condition: str, item: TestImage, *, seen: Inspection | None = None, status: str = "ok", error: str = ""
+    condition: str, item: LabelledImage, *, seen: Inspection | None = None, status: str = "ok", error: str = ""
 ) -> dict[str, Any]:
     row = {
         "condition": condition,
         "path": item.name,
-        "kind": item.kind,
+        "defect_type": item.defect_type,
         "label": "defective" if item.defective else "good",
         "status": status,
         "error": error,
@@ -306,16 +306,16 @@ def _over_shifts(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"mean_shift": mean, "worst_shift": worst}
 
 
-def _promise(calibration: Calibration, scores: Mapping[str, ConditionScores]) -> Promise:
+def _guarantee(calibration: Calibration, scores: Mapping[str, ConditionScores]) -> Guarantee:
     """What the threshold promises, and the conditions in which more good images lie above it than that can explain.
 
     Refuted is a rate that the lower limit of Clopper and Pearson exceeds, which is the upper one of the images let through.
     """
     rate = max(calibration.target, calibration.bound)
-    broken = []
+    violated = []
     for name, held in scores.items():
         good, _ = held.split()
         let_through = int((good <= calibration.threshold).sum())
         if good.size and 1 - false_alarm_bound(good.size, let_through, calibration.confidence) > rate:
-            broken.append(name)
-    return Promise(rate, calibration.confidence, frozenset(broken))
+            violated.append(name)
+    return Guarantee(rate, calibration.confidence, frozenset(violated))

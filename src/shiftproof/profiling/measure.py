@@ -1,4 +1,4 @@
-"""One backend, measured in this process: ``python -m shiftproof.bench.measure JSON`` prints one line of JSON.
+"""One backend, measured in this process: ``python -m shiftproof.profiling.measure JSON`` prints one line of JSON.
 
 Nothing is imported before it is needed: a cold start counts from the moment that the process was asked for.
 """

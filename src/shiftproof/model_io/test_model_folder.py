@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shiftproof.artefact import model_folder
-from shiftproof.artefact.model_folder import (
+from shiftproof.errors import ModelError, ShiftproofError
+from shiftproof.model_io import model_folder
+from shiftproof.model_io.model_folder import (
     MANIFEST,
     WEIGHTS,
     load_manifest,
@@ -24,8 +25,7 @@ from shiftproof.artefact.model_folder import (
     write_json_atomic,
     write_text_atomic,
 )
-from shiftproof.artefact.versions import environment
-from shiftproof.errors import ModelError, ShiftproofError
+from shiftproof.model_io.versions import environment
 
 TENSORS = {
     "weight": np.arange(6, dtype=np.float32).reshape(2, 3).T,  # not contiguous

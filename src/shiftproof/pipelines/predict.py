@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from shiftproof.data import in_order, write_image
 from shiftproof.detector import BATCH, Detector, Inspection
 from shiftproof.errors import DataError, ImageError
-from shiftproof.evaluation.inputs import PICTURES, Missing, find_inputs, naming
-from shiftproof.evaluation.outputs import Table, clear_outputs
-from shiftproof.report.top_k import Foremost
+from shiftproof.pipelines.inputs import PICTURES, Missing, find_inputs, naming
+from shiftproof.pipelines.outputs import Table, clear_outputs
 from shiftproof.report.heatmap import overlay
 from shiftproof.report.page import Picture, thumbnail
 from shiftproof.report.prediction import (
@@ -27,9 +26,10 @@ from shiftproof.report.prediction import (
     PredictionReport,
     write_prediction_report,
 )
+from shiftproof.report.top_k import TopK
 
 BY_LOOK = "; images that do not look as usual are judged by a threshold for their look"
-COLUMNS = ("path", "status", "score", "p_value", "verdict", "threshold", "milliseconds", "error")
+COLUMNS = ("path", "status", "score", "p_value", "verdict", "threshold", "latency_ms", "error")
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def predict(
     paths, missing = _find(inputs, out)
     name_of = naming({path.parent for path in paths})
     calibration = detector.calibration
-    scores, milliseconds, defective = array("d"), array("d"), 0
-    listed: Foremost[dict[str, str]] = Foremost(MOST_ROWS)
-    pictures: Foremost[Picture] = Foremost(MOST_PICTURES)
+    scores, latency_ms, defective = array("d"), array("d"), 0
+    listed: TopK[dict[str, str]] = TopK(MOST_ROWS)
+    pictures: TopK[Picture] = TopK(MOST_PICTURES)
     failed: list[dict[str, str]] = []
     failures: list[str] = []
 
@@ -111,9 +111,9 @@ def predict(
                 table.write(row)
                 scores.append(seen.score)
                 defective += seen.defective
-                milliseconds.append(seen.milliseconds)
-                listed.offer(seen.score, partial(dict, row))
-                pictures.offer(seen.score, partial(_picture, path, seen, drawn.image, drawn.heat))
+                latency_ms.append(seen.latency_ms)
+                listed.push(seen.score, partial(dict, row))
+                pictures.push(seen.score, partial(_picture, path, seen, drawn.image, drawn.heat))
             else:
                 fail(*drawn)
             on_progress(done, len(paths))
@@ -125,7 +125,7 @@ def predict(
         low=calibration.map_low,
         high=calibration.map_high,
         scores=np.array(scores),
-        milliseconds=np.array(milliseconds),
+        latency_ms=np.array(latency_ms),
         defective=defective,
         rows=listed.items(),
         pictures=pictures.items(),
@@ -169,7 +169,7 @@ def _row(path: Path, seen: Inspection) -> dict[str, str]:
         "p_value": repr(seen.p_value),
         "verdict": seen.verdict,
         "threshold": repr(seen.threshold),
-        "milliseconds": f"{seen.milliseconds:.3f}",
+        "latency_ms": f"{seen.latency_ms:.3f}",
     }
 
 

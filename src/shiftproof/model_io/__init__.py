@@ -1,6 +1,6 @@
 """What is kept on disk: the model folder, its hashes, and the versions that it was made with."""
 
-from shiftproof.artefact.model_folder import (
+from shiftproof.model_io.model_folder import (
     FORMAT_VERSION,
     MANIFEST,
     TRAINING,
@@ -16,7 +16,7 @@ from shiftproof.artefact.model_folder import (
     write_json_atomic,
     write_text_atomic,
 )
-from shiftproof.artefact.versions import environment, package_version
+from shiftproof.model_io.versions import environment, package_version
 
 __all__ = [
     "FORMAT_VERSION",

@@ -10,7 +10,7 @@ import numpy as np
 
 from shiftproof.data import (
     LAYOUTS,
-    TestImage,
+    LabelledImage,
     find_images,
     iter_images,
     labelled_images,
@@ -85,7 +85,7 @@ def corrupt(
                 mask_name = relative_name(root, item.masks[0]) if item.masks else ""
                 if mask_name and shifted.mask is not None:
                     write_image(out / mask_name, shifted.mask.astype(np.uint8) * 255)
-                rows.append({"image": item.name, "label": item.kind, "mask": mask_name, "split": "test"})
+                rows.append({"image": item.name, "label": item.defect_type, "mask": mask_name, "split": "test"})
             on_progress(done, len(items))
         if len(failures) == len(items):
             if made:
@@ -101,7 +101,7 @@ def corrupt(
     return Corruption(len(items) - len(failures), lost, failures)
 
 
-def _items(data: Path, layout: str) -> tuple[tuple[TestImage, ...], bool]:
+def _items(data: Path, layout: str) -> tuple[tuple[LabelledImage, ...], bool]:
     """The images to shift: the test set, or all images of a folder that has none."""
     try:
         found = labelled_images(data, layout)
@@ -110,5 +110,5 @@ def _items(data: Path, layout: str) -> tuple[tuple[TestImage, ...], bool]:
             raise
         root = data if data.is_dir() else data.parent
         paths = find_images(data)
-        return tuple(TestImage(path, path.relative_to(root).as_posix(), "", False) for path in paths), False
+        return tuple(LabelledImage(path, path.relative_to(root).as_posix(), "", False) for path in paths), False
     return found.images, found.has_masks

@@ -1,4 +1,4 @@
-"""What ``shiftproof bench`` does: a process for every backend and number of threads, one after the other."""
+"""What ``shiftproof profile`` does: a process for every backend and number of threads, one after the other."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftproof.artefact import environment, load_manifest
 from shiftproof.data import find_images, read_image, synthetic_images, write_image
 from shiftproof.errors import ShiftproofError, UsageError
+from shiftproof.model_io import environment, load_manifest
 from shiftproof.runtime import BACKENDS, TORCH, choose_backend, installed
 
 SYNTHETIC = 16  # images where none are given
 
 
-def bench(
+def profile(
     model: str | Path,
     *,
     backends: Sequence[str] = (),
@@ -42,7 +42,7 @@ def bench(
 
     Returns:
         JSON values: ``model``, ``method``, ``image_size``, ``images`` (what they are), ``machine``, ``environment``, and
-        ``results``, a list of what :func:`~shiftproof.bench.measure.measure` gives, each with ``backend`` and ``threads``.
+        ``results``, a list of what :func:`~shiftproof.profiling.measure.measure` gives, each with ``backend`` and ``threads``.
 
     Raises:
         ShiftproofError: a model, backend, number or image that cannot be used, or a process that failed.
@@ -91,7 +91,7 @@ def _measure(folder: Path, name: str, threads: int, paths: Sequence[Path], secon
         "seconds": seconds,
         "asked": time.monotonic(),
     }
-    command = [sys.executable, "-m", "shiftproof.bench.measure", json.dumps(task)]
+    command = [sys.executable, "-m", "shiftproof.profiling.measure", json.dumps(task)]
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **limits}, check=False)  # noqa: S603
     if done.returncode:
@@ -107,7 +107,7 @@ def _runnable(manifest: dict[str, Any]) -> list[str]:
 
 
 def _images(data: str | Path | None, size: tuple[int, int], scratch: Path) -> list[Path]:
-    """Files that can be read, each looked at once: a bench must not measure errors."""
+    """Files that can be read, each looked at once: a profile must not measure errors."""
     if data is None:
         paths = [scratch / f"{number:02}.png" for number in range(SYNTHETIC)]
         for path, image in zip(paths, synthetic_images(size, SYNTHETIC), strict=True):

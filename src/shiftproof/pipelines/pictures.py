@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.calibration import Calibration
-from shiftproof.data import TestImage, TestSet, load_mask, read_image
+from shiftproof.data import LabelledImage, LabelledSet, load_mask, read_image
 from shiftproof.detector import Detector, Inspection
 from shiftproof.errors import DataError
-from shiftproof.report.evaluation import ConditionScores, Exhibit, Picture
+from shiftproof.report.evaluation import ConditionScores, Picture, ShiftExample
 from shiftproof.report.heatmap import overlay
 from shiftproof.report.page import THUMBNAIL, thumbnail
 from shiftproof.shifts import Condition
@@ -22,7 +22,7 @@ _TYPICAL_SEVERITY = 3
 
 
 def picture(
-    item: TestImage,
+    item: LabelledImage,
     image: NDArray[np.uint8],
     seen: Inspection,
     mask: NDArray[np.bool_] | None,
@@ -41,7 +41,7 @@ def picture(
     """
     heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high, mask)
     share = None if mask is None else float(mask.mean())
-    return Picture(item.name, item.kind, seen.score, thumbnail(image, longest), thumbnail(heat, longest), share)
+    return Picture(item.name, item.defect_type, seen.score, thumbnail(image, longest), thumbnail(heat, longest), share)
 
 
 def typical_conditions(conditions: Sequence[Condition]) -> list[Condition]:
@@ -74,13 +74,13 @@ def median_image(held: ConditionScores, *, defective: bool) -> int | None:
     return int(held.images[ours][order[(order.size - 1) // 2]])
 
 
-def exhibits(
+def examples(
     detector: Detector,
-    test_set: TestSet,
+    test_set: LabelledSet,
     scores: Mapping[str, ConditionScores],
     conditions: Sequence[Condition],
     seed: int,
-) -> list[Exhibit]:
+) -> list[ShiftExample]:
     """The median defective image and the median good one under each shift; nothing where there is no shift.
 
     They are read again once the scores are known, so that no picture had to be kept meanwhile.
@@ -92,7 +92,7 @@ def exhibits(
         conditions: that were evaluated.
         seed: of the run; the draws are those that were scored.
     """
-    found: list[Exhibit] = []
+    found: list[ShiftExample] = []
     if not any(condition.shift for condition in conditions):
         return found
     for defective in (True, False):
@@ -107,12 +107,12 @@ def exhibits(
             }
             pictures = _under_each(detector, item, test_set.has_masks, recorded, seed)
             if pictures:
-                found.append(Exhibit(item.name, item.kind, defective, pictures))
+                found.append(ShiftExample(item.name, item.defect_type, defective, pictures))
     return found
 
 
 def _under_each(
-    detector: Detector, item: TestImage, has_masks: bool, recorded: Mapping[Condition, float], seed: int
+    detector: Detector, item: LabelledImage, has_masks: bool, recorded: Mapping[Condition, float], seed: int
 ) -> dict[str, Picture]:
     """The image under each condition, with the score that was recorded: another batch may differ in the last digits."""
     try:

@@ -1,4 +1,4 @@
-"""The engine that computes in torch, and the method of a model folder that it runs."""
+"""The backend that computes in torch, and the method of a model folder that it runs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from shiftproof.artefact import load_weights
 from shiftproof.methods import Inspector, Method, exact_inference, method_class
+from shiftproof.model_io import load_weights
 from shiftproof.networks.teacher import Teacher, TeacherInfo
 from shiftproof.runtime import TORCH, check_pixels
 
 
-class TorchEngine:
-    """An inspector on the best device there is; see :class:`~shiftproof.runtime.Engine`.
+class TorchBackend:
+    """An inspector on the best device there is; see :class:`~shiftproof.runtime.Backend`.
 
     Args:
         inspector: maps uint8 [B, H, W, 3] to maps float32 [B, H, W] and scores float32 [B].
@@ -36,7 +36,7 @@ class TorchEngine:
         self.inspector = inspector.to(self.device)
 
     def maps_and_scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """See :meth:`Engine.maps_and_scores`."""
+        """See :meth:`Backend.maps_and_scores`."""
         with exact_inference():
             maps, scores = self.inspector(torch.from_numpy(check_pixels(pixels, self.image_size)).to(self.device))
         return maps.cpu().numpy(), scores.cpu().numpy().astype(np.float64)
@@ -60,10 +60,10 @@ def build_method(folder: Path, manifest: Mapping[str, Any]) -> Method:
     return method
 
 
-def open_torch(folder: Path, manifest: Mapping[str, Any], threads: int | None = None) -> TorchEngine:
-    """An engine for a model folder; errors as :func:`build_method`."""
+def open_torch(folder: Path, manifest: Mapping[str, Any], threads: int | None = None) -> TorchBackend:
+    """A backend for a model folder; errors as :func:`build_method`."""
     method = build_method(folder, manifest)
     height, width = manifest["config"]["image_size"]
-    engine = TorchEngine(Inspector(method), (height, width), threads)
+    backend = TorchBackend(Inspector(method), (height, width), threads)
     method.arrange()
-    return engine
+    return backend

@@ -21,8 +21,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from shiftproof.artefact.versions import package_version
 from shiftproof.errors import ModelError, ShiftproofError
+from shiftproof.model_io.versions import package_version
 
 FORMAT_VERSION = 1
 MANIFEST = "model.json"

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from shiftproof.bench.run import bench
+from shiftproof.profiling.run import profile
 
-__all__ = ["bench"]
+__all__ = ["profile"]
