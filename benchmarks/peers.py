@@ -6,9 +6,10 @@ r"""The race: shiftproof beside anomalib on the same images, threads and teacher
 
 Without ``--data`` the images come from a seed and all weights are random: for speed alone.
 
-1. *Prepare*, once, kept under ``--out``: anomalib's PaDiM, PatchCore and ReverseDistillation are fitted on the images that
-   ours was trained on, with the teacher of ``--weights`` (``peers_shift.py`` does the same, and its fits serve here);
-   EfficientAD and the WideResNet-50-2 pair have random weights, for speed alone (no AUROC). Each is exported with its own
+1. *Prepare*, once, kept under ``--out``: anomalib's PaDiM, PatchCore, CFA and ReverseDistillation are fitted on the images
+   that ours was trained on, with the teacher of ``--weights`` (``peers_shift.py`` does the same, and its fits serve here);
+   EfficientAD (whose fit fetches a teacher and a part of ImageNet) and the WideResNet-50-2 pair have random weights, for
+   speed alone (no AUROC). Each is exported with its own
    exporter; one that refuses is listed with its reason. anomalib's OpenVINO graphs also run in bfloat16, where the processor
    has that, and in 8 bits, made as its own exporter makes them: NNCF's defaults on images that it was fitted on.
 2. *Race*: in each round every contender runs once in a process of its own; odd rounds go backwards. A process loads the
@@ -41,7 +42,7 @@ SIZE = (256, 256)
 WARM_UP, AT_LEAST, TOGETHER = 3, 20, 8
 LOST = 0.002  # of image AUROC, at most, for a backend to count as a contender's best
 IMAGES = 32  # to fit on where there is no data
-TRAINED = ("padim", "patchcore", "reverse_distillation")
+TRAINED = ("padim", "patchcore", "cfa", "reverse_distillation")
 WIDE = "wide_resnet50_2"
 Scores = Callable[[np.ndarray], np.ndarray]  # uint8 [B, H, W, 3] to image scores [B]
 
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--only", nargs="+", help="names to race; all without")
     parser.add_argument("--no-wide", action="store_true", help="leave the WideResNet-50-2 pair out")
-    parser.add_argument("--epochs", type=int, default=20, help="of anomalib's ReverseDistillation")
+    parser.add_argument("--epochs", type=int, default=20, help="of anomalib's ReverseDistillation and CFA")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--score", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -172,8 +173,8 @@ def untrained(out: Path, backbone: str, method: str) -> Path:
         import torch
         from safetensors.torch import save_file
 
-        from shiftproof import product
         from shiftproof.data import synthetic_images, write_image
+        from shiftproof.pipelines import train as pipeline
 
         torch.manual_seed(0)
         network = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=(1, 2, 3))
@@ -182,7 +183,7 @@ def untrained(out: Path, backbone: str, method: str) -> Path:
             write_image(images / f"{number}.png", image)
         options: dict[str, Any] = {"weights": weights, "steps": 1, "image_size": f"{SIZE[0]}x{SIZE[1]}"}
         name = f"{backbone}.{'in1k' if backbone.startswith('tf') else 'tv_in1k'}"
-        product.train(images, folder, method=method, backbone=name, overwrite=True, **options)
+        pipeline.train(images, folder, method=method, backbone=name, overwrite=True, **options)
     return folder
 
 
@@ -249,7 +250,7 @@ def fit_theirs(name: str, arguments: argparse.Namespace) -> tuple[Any, float | N
     It has no post-processing, so that scores stay as they are.
     """
     import torch
-    from anomalib.models import EfficientAd, Padim, Patchcore, ReverseDistillation
+    from anomalib.models import Cfa, EfficientAd, Padim, Patchcore, ReverseDistillation
 
     bare = {"post_processor": False, "evaluator": False, "visualizer": False, "pre_processor": True}
     layers = ["layer1", "layer2", "layer3"]
@@ -259,7 +260,7 @@ def fit_theirs(name: str, arguments: argparse.Namespace) -> tuple[Any, float | N
         torch.manual_seed(0)
         module = ReverseDistillation(backbone=WIDE, layers=layers, pre_trained=False, **bare)
         return module.eval(), None
-    from peers_shift import BACKBONE, LAYERS, cell_name, fitted
+    from peers_shift import BACKBONE, LAYERS, cell_name, fitted, without_downloads
 
     from shiftproof.networks.teacher import load_teacher
 
@@ -268,6 +269,11 @@ def fit_theirs(name: str, arguments: argparse.Namespace) -> tuple[Any, float | N
     settings = argparse.Namespace(epochs=arguments.epochs, image_size=str(SIZE[0]), seed=0)
     cell = (arguments.peers or arguments.out) / cell_name(arguments.data, name, settings)
     peer, seconds, _ = fitted(cell, name, teacher, np.load(arguments.out / "fit.npy"), arguments.epochs, 0)
+    if name == "cfa":
+        with without_downloads():
+            module = Cfa(backbone="resnet18", **bare)
+        module.model = peer.model
+        return module.eval(), seconds
     kind = {"padim": Padim, "patchcore": Patchcore, "reverse_distillation": ReverseDistillation}[name]
     module = kind(backbone="resnet18", layers=LAYERS[1:] if name == "patchcore" else LAYERS, pre_trained=False, **bare)
     module.model = peer.model

@@ -1,13 +1,13 @@
-r"""anomalib's PaDiM, PatchCore and reverse distillation under the shifts that ours is evaluated under, by the same protocol.
+r"""anomalib's PaDiM, PatchCore, CFA and reverse distillation under the shifts that ours is evaluated under, by our protocol.
 
     python benchmarks/peers_shift.py --out runs/peers --weights FILE --data SCREW --peers padim patchcore [--image-size 256]
     python benchmarks/peers_shift.py --out runs/peers --weights FILE --data SCREW --peers reverse_distillation --epochs 20
 
 A cell is a category, a peer, its settings and a seed. What differs from a cell of ``accuracy.py`` is the network alone:
-the teacher, the images to fit on, the held-out ones that place the threshold, the shifts, the resizing and the metrics
+the teacher, the images to fit on, the calibration ones that place the threshold, the shifts, the resizing and the metrics
 are shiftproof's; map and image score are the peer's own as its torch model gives them, before any normalisation. A cell
 that is there is never computed again. Beside the false alarms at shiftproof's certified threshold stand those at the plain
-quantile of the same held-out scores.
+quantile of the same calibration scores.
 
 needs ``pip install anomalib==2.7.0`` beside shiftproof.
 """
@@ -21,17 +21,23 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
+import torchvision
+from anomalib.models.image.cfa import torch_model as cfa
+from anomalib.models.image.cfa.loss import CfaLoss
 from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from anomalib.models.image.reverse_distillation.loss import ReverseDistillationLoss
 from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from shiftproof.calibration import split_calibration
 from shiftproof.data import decode_images, good_images
@@ -41,7 +47,7 @@ from shiftproof.methods.base import to_images
 from shiftproof.model_io import environment, write_json_atomic
 from shiftproof.networks.teacher import Teacher, load_teacher
 from shiftproof.pipelines import evaluate
-from shiftproof.product import calibrate
+from shiftproof.pipelines.train import calibrate
 from shiftproof.torch_backend import TorchBackend
 from shiftproof.training import fit_size, format_size, parse_size
 
@@ -49,6 +55,14 @@ BACKBONE = "resnet18.tv_in1k"
 ARCHITECTURE = "resnet18"  # as anomalib names it
 LAYERS = ["layer1", "layer2", "layer3"]
 CORESET = 0.01  # of PatchCore's patches
+CFA = {  # anomalib's defaults
+    "gamma_c": 1,
+    "gamma_d": 1,
+    "num_nearest_neighbors": 3,
+    "num_hard_negative_features": 3,
+    "radius": 1e-5,
+}
+CFA_BATCH = 4  # its paper's: a batch of 16 compares 16 x 4096 x 4096 features
 BATCH = 16
 FALSE_ALARMS = 0.05  # wanted at either threshold
 
@@ -93,20 +107,51 @@ def fit_patchcore(teacher: Teacher, pixels: NDArray[np.uint8], epochs: int) -> P
 
 
 def fit_reverse_distillation(teacher: Teacher, pixels: NDArray[np.uint8], epochs: int) -> Peer:
-    """The peer's model, loss and optimiser in a bare PyTorch loop; its default is to add the stages' maps."""
+    """The peer's model, loss and optimizer in a bare PyTorch loop; its default is to add the stages' maps."""
     size = (pixels.shape[1], pixels.shape[2])
     model = ReverseDistillationModel(ARCHITECTURE, size, LAYERS, "add", pre_trained=False)
     peer = Peer(model, model.encoder.feature_extractor, teacher).train()
     loss_of = ReverseDistillationLoss()
     parameters = [*model.decoder.parameters(), *model.bottleneck.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.99))
+    optimizer = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.99))
     for epoch in range(epochs):
         losses = []
         for batch in torch.randperm(len(pixels)).split(BATCH):
             loss = loss_of(*model(peer.prepare(torch.from_numpy(pixels[batch.numpy()]))))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
+            losses.append(loss.item())
+        print(f"# epoch {epoch + 1} of {epochs}: loss {statistics.mean(losses):.4f}", flush=True)
+    return peer
+
+
+def without_downloads() -> AbstractContextManager[Any]:
+    """While it lasts CFA's feature extractor is built without weights, which the teacher's then replace."""
+
+    def build(backbone: str, layers: list[str]) -> nn.Module:
+        return create_feature_extractor(getattr(torchvision.models, backbone)(), layers).eval()
+
+    return patch.object(cfa, "get_feature_extractor", build)
+
+
+def fit_cfa(teacher: Teacher, pixels: NDArray[np.uint8], epochs: int) -> Peer:
+    """A descriptor trained towards the mean features of good images: the peer's model, loss and optimizer in a bare loop."""
+    with without_downloads():
+        model = cfa.CfaModel(ARCHITECTURE, **CFA)
+    peer = Peer(model, model.feature_extractor, teacher).train()
+    loss_of = CfaLoss(*(CFA[key] for key in ("num_nearest_neighbors", "num_hard_negative_features", "radius")))
+    loss_of.radius = loss_of.radius.detach()  # nothing learns it, and its graph does not last for a second step
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=5e-4, amsgrad=True)
+    batches = [peer.prepare(torch.from_numpy(part)) for part in np.array_split(pixels, -(-len(pixels) // BATCH))]
+    model.initialize_centroid([argparse.Namespace(image=batch) for batch in batches])
+    for epoch in range(epochs):
+        losses = []
+        for batch in torch.randperm(len(pixels)).split(CFA_BATCH):
+            loss = loss_of(model(peer.prepare(torch.from_numpy(pixels[batch.numpy()]))))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
             losses.append(loss.item())
         print(f"# epoch {epoch + 1} of {epochs}: loss {statistics.mean(losses):.4f}", flush=True)
     return peer
@@ -115,8 +160,12 @@ def fit_reverse_distillation(teacher: Teacher, pixels: NDArray[np.uint8], epochs
 PEERS: dict[str, Callable[[Teacher, NDArray[np.uint8], int], Peer]] = {
     "padim": fit_padim,
     "patchcore": fit_patchcore,
+    "cfa": fit_cfa,
     "reverse_distillation": fit_reverse_distillation,
 }
+
+
+TRAINED = {"reverse_distillation": BATCH, "cfa": CFA_BATCH}  # by steps, with their batch sizes
 
 
 def _fill(peer: Peer, pixels: NDArray[np.uint8]) -> Peer:
@@ -147,7 +196,7 @@ def fitted(
 
 def cell_name(data: Path, name: str, arguments: argparse.Namespace) -> str:
     """Of a category, a peer, its settings and a seed."""
-    trained = [str(arguments.epochs)] if name == "reverse_distillation" else []
+    trained = [str(arguments.epochs)] if name in TRAINED else []
     return "_".join([data.name, name, *trained, arguments.image_size, str(arguments.seed)])
 
 
@@ -155,13 +204,15 @@ def compute(cell: Path, data: Path, name: str, arguments: argparse.Namespace) ->
     """Fit, calibrate and evaluate one cell; its folder keeps ``cell.json``, the scores and the report."""
     size, seed = fit_size(parse_size(arguments.image_size)), arguments.seed
     paths = good_images(data)
-    chosen, held_out = (decode_images([paths[i] for i in part], size) for part in split_calibration(len(paths), seed))
+    chosen, calibration_set = (
+        decode_images([paths[i] for i in part], size) for part in split_calibration(len(paths), seed)
+    )
     teacher, source = load_teacher(BACKBONE, arguments.weights)
     peer, seconds, processor_seconds = fitted(cell, name, teacher, chosen.pixels, arguments.epochs, seed)
-    calibration = calibrate(peer.eval(), held_out.pixels, FALSE_ALARMS)
+    calibration = calibrate(peer.eval(), calibration_set.pixels, FALSE_ALARMS)
     versions = {**environment(), "anomalib": importlib.metadata.version("anomalib")}
-    images: dict[str, Any] = {"train_images": len(chosen.pixels), "calibration_images": len(held_out.pixels)}
-    images |= {"fingerprint": chosen.fingerprint, "calibration_fingerprint": held_out.fingerprint}
+    images: dict[str, Any] = {"train_images": len(chosen.pixels), "calibration_images": len(calibration_set.pixels)}
+    images |= {"fingerprint": chosen.fingerprint, "calibration_fingerprint": calibration_set.fingerprint}
     manifest: dict[str, Any] = {
         "method": f"anomalib {name}",
         "config": {"backbone": BACKBONE, "image_size": size, "seed": seed},
@@ -180,7 +231,7 @@ def compute(cell: Path, data: Path, name: str, arguments: argparse.Namespace) ->
         "method": manifest["method"],
         "size": format_size(size),
         "seed": seed,
-        "steps": arguments.epochs * -(-len(chosen.pixels) // BATCH) if name == "reverse_distillation" else None,
+        "steps": arguments.epochs * -(-len(chosen.pixels) // TRAINED[name]) if name in TRAINED else None,
         "seconds": seconds,
         "processor_seconds": processor_seconds,
         "threads": torch.get_num_threads(),
@@ -242,7 +293,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=["padim", "patchcore"])
     parser.add_argument("--weights", type=Path, help=f"file with the teacher's weights ({BACKBONE})")
     parser.add_argument("--image-size", default="256")
-    parser.add_argument("--epochs", type=int, default=20, help="of reverse_distillation")
+    parser.add_argument("--epochs", type=int, default=20, help="of reverse_distillation and cfa")
     parser.add_argument("--shifts", default="paper")
     parser.add_argument("--seed", type=int, default=0, help="of the split and of the fit")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -16,7 +16,6 @@ import pyarrow.parquet
 import pytest
 
 from shiftproof.benchmark import BenchmarkRequest, run_benchmark
-from shiftproof.benchmark.execution import Reporter
 from shiftproof.benchmark.local_executor import RunOptions, run_local
 from shiftproof.benchmark.runs import Run
 from shiftproof.distributed import cluster, ray_executor
@@ -24,6 +23,7 @@ from shiftproof.distributed.cluster import Cluster, connected, reason
 from shiftproof.distributed.predict import predict_with_ray
 from shiftproof.distributed.ray_executor import RayExecutor
 from shiftproof.errors import BackendError
+from shiftproof.reporter import Reporter
 from shiftproof.training import Interrupted
 
 from .parts import SIDE, read_csv, read_json, save, texture
@@ -178,7 +178,7 @@ REQUEST = BenchmarkRequest(
     seeds=(0, 1),
     image_size=str(SIDE),
     steps=8,
-    settings={"batch_size": 4, "precision": "32", "matching": "none"},
+    settings={"batch_size": 4, "precision": "32", "correction": "none"},
 )
 
 

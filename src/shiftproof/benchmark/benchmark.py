@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftproof.benchmark.execution import Reporter
 from shiftproof.benchmark.local_executor import RunOptions, run_local
 from shiftproof.benchmark.outputs import clear, write_outputs
 from shiftproof.benchmark.plan import BenchmarkRequest, Plan, plan
 from shiftproof.benchmark.runs import Run
 from shiftproof.errors import DataError
 from shiftproof.report.benchmark_results import Results, Row
+from shiftproof.reporter import Reporter
 
 Executor = Callable[[Sequence[Run], RunOptions, Reporter], Iterator[tuple[Run, str | None]]]
 """Works on runs and yields each when it has ended, with a line where it failed."""
@@ -70,7 +70,7 @@ def run_benchmark(
         for done, (run, failure) in enumerate(executor(todo, run_options, reporter), start=1):
             if failure:
                 failures.append(failure)
-                reporter.warn(failure)
+                reporter.warning(failure)
             on_run(done, len(todo), run)
     finally:
         for run in chosen.runs:

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shiftproof import product
 from shiftproof.benchmark.oracle import Oracle
 from shiftproof.benchmark.runs import Run
 from shiftproof.data import labelled_images
-from shiftproof.detector import CALIBRATION_WITHOUT_MATCHING, load
+from shiftproof.detector import CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.errors import ModelError
 from shiftproof.metrics.robustness import SUMMARIES
 from shiftproof.model_io import MANIFEST, TRAINING, environment, load_manifest
 from shiftproof.pipelines import evaluate
-from shiftproof.report.benchmark_results import LABELS, WITHOUT_MATCHING, row
+from shiftproof.pipelines.train import train
+from shiftproof.report.benchmark_results import LABELS, WITHOUT_CORRECTION, row
+from shiftproof.reporter import Reporter
 from shiftproof.runtime import TORCH
 from shiftproof.training import load_checkpoint
 
 SEED_OF_SHIFTS = 0  # the same for every run: seeds differ in what was trained, not in what it is tested on
-
-
-@dataclass(frozen=True)
-class Reporter:
-    """Who wants to hear how a run goes."""
-
-    warn: Callable[[str], None] = lambda line: None
-    progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None
 
 
 def compute(run: Run, reporter: Reporter, *, reevaluate: bool = False, drop_model: bool = False) -> None:
@@ -51,7 +43,7 @@ def compute(run: Run, reporter: Reporter, *, reevaluate: bool = False, drop_mode
     labelled_images(run.data, run.settings["layout"])  # before an hour of training, not after it
     model, looks = _trained(run, reporter)
     manifest = load_manifest(model)
-    rows, failures = _evaluated(run, model, CALIBRATION_WITHOUT_MATCHING in manifest, reporter)
+    rows, failures = _evaluated(run, model, CALIBRATION_WITHOUT_CORRECTION in manifest, reporter)
     run.finish(
         {
             "method": run.method,
@@ -81,7 +73,7 @@ def _trained(run: Run, reporter: Reporter) -> tuple[Path, list[dict[str, Any]] |
         oracle = Oracle(run.model, run.data, settings["layout"], settings["oracle_every"], in_epochs)
     if not (final / MANIFEST).is_file():
         resume = _has_checkpoint(final, reporter)
-        product.train(
+        train(
             run.data,
             final,
             method=settings["method"],
@@ -92,11 +84,10 @@ def _trained(run: Run, reporter: Reporter) -> tuple[Path, list[dict[str, Any]] |
             overwrite=not resume,
             method_options=settings["options"],
             textures=run.textures,
-            listener=product.Listener(
-                warn=lambda line: reporter.warn(f"{run.title}: {line}"),
-                progress=reporter.progress,
-                snapshot=oracle or (lambda snapshot: None),
+            reporter=Reporter(
+                warning=lambda line: reporter.warning(f"{run.title}: {line}"), progress=reporter.progress
             ),
+            on_snapshot=oracle or (lambda snapshot: None),
             **schedule,
         )
     return (oracle.best, oracle.looks) if oracle else (final, None)
@@ -106,28 +97,28 @@ def _has_checkpoint(model: Path, reporter: Reporter) -> bool:
     try:
         return load_checkpoint(model / TRAINING) is not None
     except ModelError as error:
-        reporter.warn(f"{error.args[0].split(':')[0]}: the training starts again")
+        reporter.warning(f"{error.args[0].split(':')[0]}: the training starts again")
         return False
 
 
 def _evaluated(
-    run: Run, model: Path, matches: bool, reporter: Reporter
+    run: Run, model: Path, has_correction: bool, reporter: Reporter
 ) -> tuple[list[tuple[str, str, Mapping[str, Any]]], list[str]]:
     """(suffix of the method, condition, metrics) for each row, and a line for each image that could not be used."""
     rows: list[tuple[str, str, Mapping[str, Any]]] = []
     failures: list[str] = []
-    for matching in (True, False) if matches and run.settings["without_matching"] else (None,):
-        suffix = WITHOUT_MATCHING if matching is False else ""
+    for correction in (True, False) if has_correction and run.settings["without_correction"] else (None,):
+        suffix = WITHOUT_CORRECTION if correction is False else ""
         found = evaluate(
-            load(model, TORCH, matching=matching),
+            load(model, TORCH, correction=correction),
             run.data,
-            run.folder / "without_matching" if suffix else run.folder,
+            run.folder / "without_correction" if suffix else run.folder,
             shifts=",".join(run.settings["conditions"]),
             layout=run.settings["layout"],
             seed=SEED_OF_SHIFTS,
             title=f"{run.title}{suffix} ({LABELS[run.settings['protocol']]})",
             on_progress=lambda done, total: reporter.progress("evaluating", done, total, ""),
-            warn=lambda line: reporter.warn(f"{run.title}: {line}"),
+            warn=lambda line: reporter.warning(f"{run.title}: {line}"),
         )
         rows += [(suffix, name, metrics) for name, metrics in found.metrics.items() if name not in SUMMARIES]
         failures += found.failures

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from shiftproof.benchmark.execution import Reporter, compute
+from shiftproof.benchmark.execution import compute
 from shiftproof.benchmark.runs import Run
 from shiftproof.errors import ShiftproofError
+from shiftproof.reporter import Reporter
 from shiftproof.training import Interrupted
 
 

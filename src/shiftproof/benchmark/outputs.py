@@ -14,11 +14,11 @@ from shiftproof.errors import DataError
 from shiftproof.metrics.mean_std import MeanStd
 from shiftproof.model_io import environment, package_version, write_json_atomic, write_text_atomic
 from shiftproof.report.benchmark import BenchmarkReport, write_benchmark_report
-from shiftproof.report.benchmark_results import FIGURES, LABELS, WITHOUT_MATCHING, Results, groups
+from shiftproof.report.benchmark_results import FIGURES, LABELS, WITHOUT_CORRECTION, Results, groups
 from shiftproof.report.benchmark_tables import MANY, SHOWN, latex, markdown
 
 NAMES = ("rows.parquet", "rows.csv", "results.json", "table.md", "table.tex", "index.html")
-SHARED = ("backbone", "weights", "textures", "layout", "protocol", "oracle_every", "conditions", "without_matching")
+SHARED = ("backbone", "weights", "textures", "layout", "protocol", "oracle_every", "conditions", "without_correction")
 
 
 def write_outputs(plan: Plan, results: Mapping[str, Any], failures: Sequence[str]) -> list[str]:
@@ -160,8 +160,8 @@ def _rows(plan: Plan, name: str, found: Mapping[str, Any]) -> list[dict[str, Any
     }
     # A kept run may have been called otherwise when it was computed: what a name leaves unsaid are the defaults of its day.
     method = next(run.method for run in plan.runs if run.folder.name == name)
-    names = {True: method + WITHOUT_MATCHING, False: method}
-    return [{**row, "method": names[row["method"].endswith(WITHOUT_MATCHING)], **facts} for row in found["rows"]]
+    names = {True: method + WITHOUT_CORRECTION, False: method}
+    return [{**row, "method": names[row["method"].endswith(WITHOUT_CORRECTION)], **facts} for row in found["rows"]]
 
 
 def _notes(plan: Plan, results: Mapping[str, Any]) -> list[str]:

@@ -33,7 +33,7 @@ def benchmark(
     textures: Path | None = None,
     set: Annotated[tuple[str, ...], Several] = (),
     layout: str = "auto",
-    without_matching: bool = False,
+    without_correction: bool = False,
     reevaluate: bool = False,
     drop_models: bool = False,
     executor: str = "local",
@@ -83,8 +83,8 @@ def benchmark(
         NAME=VALUE: settings of training or of the methods, such as batch_size=8 or ssot=off; a method takes those it has.
     layout
         How categories are laid out: auto, or a name of docs/data.md.
-    without_matching
-        Evaluate models that match without matching as well: a further column.
+    without_correction
+        Also evaluate models that have shift correction without it: a further column.
     reevaluate
         Evaluate finished runs again, with the models that they have kept.
     drop_models
@@ -102,10 +102,10 @@ def benchmark(
     """
     cluster = choose_cluster(executor, address, workers, cpus, gpus)
     from shiftproof.benchmark.benchmark import run_benchmark
-    from shiftproof.benchmark.execution import Reporter
     from shiftproof.benchmark.local_executor import RunOptions, run_local
     from shiftproof.benchmark.plan import BenchmarkRequest, parse_settings
     from shiftproof.distributed.ray_executor import RayExecutor
+    from shiftproof.reporter import Reporter
 
     request = BenchmarkRequest(
         methods=methods,
@@ -123,7 +123,7 @@ def benchmark(
         steps=steps,
         epochs=epochs,
         settings=parse_settings(set),
-        without_matching=without_matching,
+        without_correction=without_correction,
     )
     with Bar() as bar:
         found = run_benchmark(
@@ -132,7 +132,7 @@ def benchmark(
             request,
             executor=RayExecutor(cluster) if cluster else run_local,
             run_options=RunOptions(reevaluate, drop_models),
-            reporter=Reporter(warn, bar) if ERR.is_terminal else Reporter(warn),
+            reporter=Reporter(warning=warn, progress=bar) if ERR.is_terminal else Reporter(warning=warn),
             on_run=lambda done, total, run: say(f"{done} of {total}: {run.title}"),
         )
     show(found)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shiftproof.distributed.shards import PredictionTotals
     from shiftproof.pipelines import Prediction
 
-Matching = Annotated[bool | None, Parameter(negative="--no-matching")]
+Correction = Annotated[bool | None, Parameter(negative="--no-correction")]
 FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
 SHOWN = 20  # failures that are told of
 
@@ -27,9 +27,9 @@ def predict(
     /,
     *images: Path,
     out: Path,
-    matching: Matching = None,
+    correction: Correction = None,
     backend: str = "auto",
-    threshold: str = "frozen",
+    threshold_mode: str = "fixed",
     executor: str = "local",
     heatmaps: bool = False,
     address: str | None = None,
@@ -47,12 +47,12 @@ def predict(
         Image files, folders that are searched, or Parquet lists with a column path.
     out
         Folder to write to.
-    matching
-        Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
+    correction
+        Use the model's shift correction, or leave it out; by default as it was trained.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
-    threshold
-        frozen, or conditional: images that do not look as usual are judged by the threshold for their look (of a model
+    threshold_mode
+        fixed, or conditional: images that are unusual are judged by the threshold for their conditions (of a model
         trained with --conditional).
     executor
         local: this process, with pictures and a report. ray: any number of images on many workers, rows alone.
@@ -79,7 +79,10 @@ def predict(
             from shiftproof.pipelines import predict as run
 
             found = run(
-                load(model, backend, matching=matching, threshold=threshold), images, out, on_progress=on_progress
+                load(model, backend, correction=correction, threshold_mode=threshold_mode),
+                images,
+                out,
+                on_progress=on_progress,
             )
             broken, result = len(found.failures), f"report: {out / 'report.html'}"
         else:
@@ -92,8 +95,8 @@ def predict(
                 *(model, images, out),
                 cluster=cluster,
                 backend=backend,
-                matching=matching,
-                threshold=threshold,
+                correction=correction,
+                threshold_mode=threshold_mode,
                 heatmaps=heatmaps,
                 on_progress=on_progress,
             )

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shiftproof.benchmark.execution import Reporter
 from shiftproof.benchmark.local_executor import RunOptions, attempt
 from shiftproof.benchmark.runs import Run
 from shiftproof.distributed.cluster import RETRIES, Cluster, connected, reason
+from shiftproof.reporter import Reporter
 from shiftproof.training import Interrupted
 
 STOPPING = 60.0  # seconds that runs have to leave a checkpoint after Ctrl-C
@@ -73,7 +73,7 @@ def work_on(run: Run, run_options: RunOptions, threads: int) -> tuple[str | None
     torch.set_num_threads(threads)
     warnings: list[str] = []
     with run.lock(wait=True):
-        return attempt(run, run_options, Reporter(warn=warnings.append)), warnings
+        return attempt(run, run_options, Reporter(warning=warnings.append)), warnings
 
 
 def _outcome(ray: Any, ended: Any, run: Run, reporter: Reporter) -> str | None:
@@ -82,7 +82,7 @@ def _outcome(ray: Any, ended: Any, run: Run, reporter: Reporter) -> str | None:
     except ray.exceptions.RayError as error:
         return f"{run.title}: {reason(error)}"
     for line in warnings:
-        reporter.warn(line)
+        reporter.warning(line)
     return failure
 
 

@@ -24,7 +24,7 @@ from shiftproof.export.int8 import kept_in_float
 from shiftproof.export.parity import FLOAT, Tolerance, exceeded
 from shiftproof.methods import METHODS
 from shiftproof.model_io import load_manifest
-from shiftproof.runtime import backends, choose_backend, processor
+from shiftproof.runtime import choose_backend, processor, registry
 from shiftproof.runtime import graph as graph_module
 
 from .conftest import SIZE, save_random_model
@@ -115,18 +115,18 @@ def test_a_graph_outside_the_tolerance_is_refused_unless_forced(own, monkeypatch
 
 
 def test_features_are_matched_in_onnx_and_what_openvino_makes_of_them_takes_nothing_with_it(tmp_path):
-    folder = save_random_model(tmp_path / "model", "rd", matching="both")
-    with pytest.raises(ExportError, match=r"^onnx written; openvino's graph .* matching of features") as raised:
+    folder = save_random_model(tmp_path / "model", "rd", correction="both")
+    with pytest.raises(ExportError, match=r"^onnx written; openvino's graph .* feature correction") as raised:
         export_model(folder)
     assert raised.value.exit_code == 3
     assert set(load_manifest(folder)["exports"]) == {"onnx"}
     reference, detector = load(folder, "torch"), load(folder, "onnx")
     pixels = synthetic_images(SIZE, 4, seed=7)
-    matched = reference.maps_and_scores(pixels)[1]
-    # Values whose order rounding changes get each other's quantile: a tenth of what matching does here.
-    np.testing.assert_allclose(detector.maps_and_scores(pixels)[1], matched, atol=2e-3)
-    reference.method.feature_matching = nn.ModuleList()
-    assert np.abs(reference.maps_and_scores(pixels)[1] - matched).max() > 0.02  # matching did something
+    corrected = reference.maps_and_scores(pixels)[1]
+    # Values whose order rounding changes get each other's quantile: a tenth of what correction does here.
+    np.testing.assert_allclose(detector.maps_and_scores(pixels)[1], corrected, atol=2e-3)
+    reference.method.feature_correction = nn.ModuleList()
+    assert np.abs(reference.maps_and_scores(pixels)[1] - corrected).max() > 0.02  # correction did something
 
 
 def test_values_that_are_not_finite_are_never_written(own, monkeypatch):
@@ -217,7 +217,7 @@ def test_int8_is_smaller_runs_and_was_not_judged_on_the_images_it_was_made_with(
 
 
 def has_bfloat16(monkeypatch, answer):
-    for part in (module, backends):
+    for part in (module, registry):
         monkeypatch.setattr(part, "has_bfloat16", lambda: answer)
 
 
@@ -258,13 +258,13 @@ def test_a_processor_without_bfloat16_passes_its_graphs_over(exported, monkeypat
         export_model(folder, ["onnx"], bf16=True)
 
 
-def test_matching_and_the_fine_stages_of_the_teacher_stay_in_float(exported):
+def test_correction_and_the_fine_stages_of_the_teacher_stay_in_float(exported):
     import onnx
 
     graph = onnx.load(exported("rdpp") / "model.onnx")
     weights = {node.name: node.input[1] for node in graph.graph.node if node.op_type.startswith("Conv")}
     kept = {weights[name] for name in kept_in_float(graph, SIZE[0])}
-    assert {"inspector.method.pixel_matching.1.basis", "inspector.method.pixel_matching.1.synthesis"} <= kept
+    assert {"inspector.method.image_correction.1.basis", "inspector.method.image_correction.1.synthesis"} <= kept
     assert "inspector.method.teacher.pyramid.conv_stem.weight" in kept
     coarse = [name for name in weights.values() if ".teacher." in name and name not in kept]
     assert {name.split(".blocks.")[1][0] for name in coarse} == {"3", "4"}  # of stride 16
@@ -356,7 +356,7 @@ def test_what_is_missing_is_said_with_its_mend(exported, monkeypatch, tmp_path):
         choose_backend(folder, manifest, "onxn")
     assert choose_backend(folder, manifest) == "openvino"
     assert choose_backend(folder, bare) == "torch"
-    monkeypatch.setattr(backends, "installed", lambda package: package == "onnxruntime")
+    monkeypatch.setattr(registry, "installed", lambda package: package == "onnxruntime")
     assert choose_backend(folder, manifest) == "onnx"
     with pytest.raises(BackendError, match=r"needs the package openvino.*pip install openvino"):
         choose_backend(folder, manifest, "openvino")

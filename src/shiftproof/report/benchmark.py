@@ -16,7 +16,7 @@ from shiftproof.report.benchmark_results import Results
 from shiftproof.report.benchmark_tables import MEAN, MEAN_OVER_SHIFTS, in_percent, ranking_columns, tables
 from shiftproof.report.page import write_page
 
-_DRAWN = {"image_auroc": "image AUROC", "false_alarm_rate": "false alarms at the frozen threshold"}
+_DRAWN = {"image_auroc": "image AUROC", "false_alarm_rate": "false alarms at the fixed threshold"}
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def shift_section(
         conditions: content of metrics.json.
         scores: by condition.
         guarantee: of the threshold.
-        threshold: the frozen one.
+        threshold: the fixed one.
     """
     found = families(conditions, guarantee)
     if not found or threshold is None:
