@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from shiftproof.benchmark import execution
 from shiftproof.cli import run
 from shiftproof.data.generate import generate
-from shiftproof.pipelines import train as pipeline
 
 from .parts import QUICK, lay_out, read_csv, read_json, save, texture, weights_sha256
 
@@ -53,13 +53,13 @@ def finished(root, tmp_path_factory) -> Path:
 def trained(monkeypatch):
     """The names of the models that are trained, and whether they are resumed."""
     names = {}
-    train = pipeline.train
+    train = execution.train
 
     def noted(data, model, **options):
         names[Path(model).parent.name] = options["resume"]
         return train(data, model, **options)
 
-    monkeypatch.setattr(pipeline, "train", noted)
+    monkeypatch.setattr(execution, "train", noted)
     return names
 
 
