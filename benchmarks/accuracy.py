@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from shiftproof import product
-from shiftproof.detector import CALIBRATION_WITHOUT_MATCHING, load
+from shiftproof.detector import CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.pipelines import evaluate
+from shiftproof.pipelines import train as pipeline
 
 
 def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, seed: int) -> None:
@@ -31,7 +31,7 @@ def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, 
         detector = load(cell / "model")
     else:
         started = time.process_time()
-        detector = product.train(
+        detector = pipeline.train(
             data,
             cell / "model",
             method=method,
@@ -46,9 +46,11 @@ def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, 
         )
         processor_seconds = time.process_time() - started  # what else the machine does counts for less in it
     results = {"metrics": evaluate(detector, data, cell, shifts=arguments.shifts).metrics}
-    if CALIBRATION_WITHOUT_MATCHING in detector.manifest:
-        bare = load(cell / "model", matching=False)
-        results["without_matching"] = evaluate(bare, data, cell / "without_matching", shifts=arguments.shifts).metrics
+    if CALIBRATION_WITHOUT_CORRECTION in detector.manifest:
+        bare = load(cell / "model", correction=False)
+        results["without_correction"] = evaluate(
+            bare, data, cell / "without_correction", shifts=arguments.shifts
+        ).metrics
     facts = {
         "data": data.name,
         "backbone": arguments.backbone.split(".")[0],
@@ -77,9 +79,9 @@ def print_shifts(out: Path) -> None:
     groups: dict[tuple[str, ...], list[tuple[str, dict[str, Any]]]] = {}
     for path in sorted(out.glob("*/cell.json")):
         cell = json.loads(path.read_text())
-        for key, matching in (("metrics", ""), ("without_matching", " --no-matching")):
+        for key, suffix in (("metrics", ""), ("without_correction", " --no-correction")):
             if "mean_shift" in cell.get(key, {}):
-                group: tuple[str, ...] = (cell["data"], cell["backbone"], cell["method"] + matching, str(cell["steps"]))
+                group: tuple[str, ...] = (cell["data"], cell["backbone"], cell["method"] + suffix, str(cell["steps"]))
                 groups.setdefault(group, []).append((str(cell["seed"]), cell[key]))
     if not groups:
         return
@@ -130,7 +132,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="*", default=[])
     parser.add_argument("--methods", nargs="*", default=["rd", "rdpp"])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--backbone", default=product.DEFAULT_BACKBONE)
+    parser.add_argument("--backbone", default=pipeline.DEFAULT_BACKBONE)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--image-size", default="256")
     parser.add_argument("--steps", type=int)

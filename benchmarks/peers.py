@@ -173,8 +173,8 @@ def untrained(out: Path, backbone: str, method: str) -> Path:
         import torch
         from safetensors.torch import save_file
 
-        from shiftproof import product
         from shiftproof.data import synthetic_images, write_image
+        from shiftproof.pipelines import train as pipeline
 
         torch.manual_seed(0)
         network = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=(1, 2, 3))
@@ -183,7 +183,7 @@ def untrained(out: Path, backbone: str, method: str) -> Path:
             write_image(images / f"{number}.png", image)
         options: dict[str, Any] = {"weights": weights, "steps": 1, "image_size": f"{SIZE[0]}x{SIZE[1]}"}
         name = f"{backbone}.{'in1k' if backbone.startswith('tf') else 'tv_in1k'}"
-        product.train(images, folder, method=method, backbone=name, overwrite=True, **options)
+        pipeline.train(images, folder, method=method, backbone=name, overwrite=True, **options)
     return folder
 
 

@@ -47,7 +47,7 @@ from shiftproof.methods.base import to_images
 from shiftproof.model_io import environment, write_json_atomic
 from shiftproof.networks.teacher import Teacher, load_teacher
 from shiftproof.pipelines import evaluate
-from shiftproof.product import calibrate
+from shiftproof.pipelines.train import calibrate
 from shiftproof.torch_backend import TorchBackend
 from shiftproof.training import fit_size, format_size, parse_size
 
@@ -107,20 +107,20 @@ def fit_patchcore(teacher: Teacher, pixels: NDArray[np.uint8], epochs: int) -> P
 
 
 def fit_reverse_distillation(teacher: Teacher, pixels: NDArray[np.uint8], epochs: int) -> Peer:
-    """The peer's model, loss and optimiser in a bare PyTorch loop; its default is to add the stages' maps."""
+    """The peer's model, loss and optimizer in a bare PyTorch loop; its default is to add the stages' maps."""
     size = (pixels.shape[1], pixels.shape[2])
     model = ReverseDistillationModel(ARCHITECTURE, size, LAYERS, "add", pre_trained=False)
     peer = Peer(model, model.encoder.feature_extractor, teacher).train()
     loss_of = ReverseDistillationLoss()
     parameters = [*model.decoder.parameters(), *model.bottleneck.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.99))
+    optimizer = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.99))
     for epoch in range(epochs):
         losses = []
         for batch in torch.randperm(len(pixels)).split(BATCH):
             loss = loss_of(*model(peer.prepare(torch.from_numpy(pixels[batch.numpy()]))))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             losses.append(loss.item())
         print(f"# epoch {epoch + 1} of {epochs}: loss {statistics.mean(losses):.4f}", flush=True)
     return peer

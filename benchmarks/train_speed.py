@@ -1,6 +1,6 @@
 """Training speed and memory of reverse distillation: shiftproof beside anomalib, same teacher, images, batch size and threads.
 
-Each contender trains in a process of its own, in alternating order. anomalib's model, loss and optimiser run in a bare
+Each contender trains in a process of its own, in alternating order. anomalib's model, loss and optimizer run in a bare
 PyTorch loop, without what Lightning adds; images lie decoded in memory for both. For us the one-off pass that caches the
 teacher's features is reported apart and counted in "to the end".
 
@@ -47,15 +47,15 @@ def train_ours(method: str, pixels: np.ndarray, epochs: int, precision: str) -> 
     """Seconds of the feature pass and of each epoch with our loop."""
     from shiftproof.methods import method_class
     from shiftproof.networks.teacher import Teacher, describe_teacher
-    from shiftproof.training import Progress, TrainConfig, fit
+    from shiftproof.training import TrainConfig, fit
 
     kind = method_class(method)
-    settings = kind.Config(views_share=0.0)  # the peer has no further views of an image
+    settings = kind.Config(augment_share=0.0)  # the peer has no further views of an image
     network = kind(Teacher(describe_teacher(BACKBONE), teacher_state()), settings)
     times: list[float] = []
     started = time.perf_counter()
     config = TrainConfig(epochs=epochs, precision=precision)
-    fit(network, pixels, config, progress=Progress(step=lambda done, total, losses: times.append(time.perf_counter())))
+    fit(network, pixels, config, on_step=lambda done, total, losses: times.append(time.perf_counter()))
     per_epoch = len(pixels) // config.batch_size
     # The first step carries the feature pass and the warming-up of the kernels: time from its end.
     step = statistics.median(np.diff(times))
@@ -63,7 +63,7 @@ def train_ours(method: str, pixels: np.ndarray, epochs: int, precision: str) -> 
 
 
 def train_anomalib(pixels: np.ndarray, epochs: int) -> dict[str, float]:
-    """The same with anomalib's model, loss and optimiser."""
+    """The same with anomalib's model, loss and optimizer."""
     from anomalib.models.image.reverse_distillation.loss import ReverseDistillationLoss
     from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
 
@@ -74,7 +74,7 @@ def train_anomalib(pixels: np.ndarray, epochs: int) -> dict[str, float]:
     model.encoder.feature_extractor.load_state_dict(teacher_state(), strict=True)
     loss_of = ReverseDistillationLoss()
     parameters = [*model.decoder.parameters(), *model.bottleneck.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.99))
+    optimizer = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.99))
     model.train()
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
@@ -86,9 +86,9 @@ def train_anomalib(pixels: np.ndarray, epochs: int) -> dict[str, float]:
         order = torch.randperm(len(images))
         for batch in order[: len(order) // 16 * 16].view(-1, 16):
             loss = loss_of(*model(images[batch]))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             times.append(time.perf_counter())
     step = statistics.median(np.diff(times))
     return {"epoch": step * (len(pixels) // 16), "before": times[0] - started - step}

@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from shiftproof import product
 from shiftproof.cli import run
 from shiftproof.data.generate import generate
+from shiftproof.pipelines import train as pipeline
 
 from .parts import QUICK, lay_out, read_csv, read_json, save, texture, weights_sha256
 
 BUDGET = (*QUICK[:4], "--set", "batch_size=4", "precision=32")
-RD = "rd:matching=none"
-GNL = "gnl:segmentation=false,matching=features"
+RD = "rd:correction=none"
+GNL = "gnl:segmentation=false,correction=features"
 OUTPUTS = ["cells", "index.html", "models", "results.json", "rows.parquet", "table.md", "table.tex"]
 
 
@@ -45,7 +45,7 @@ def finished(root, tmp_path_factory) -> Path:
     """A benchmark that is done; not to be changed."""
     out = tmp_path_factory.mktemp("bench") / "out"
     arguments = ["--methods", RD, GNL, "--seeds", "0", "1", "--shifts", "clean,brightness:1"]
-    assert run(["benchmark", str(root), "--out", str(out), *arguments, "--without-matching", *BUDGET]) == 0
+    assert run(["benchmark", str(root), "--out", str(out), *arguments, "--without-correction", *BUDGET]) == 0
     return out
 
 
@@ -53,13 +53,13 @@ def finished(root, tmp_path_factory) -> Path:
 def trained(monkeypatch):
     """The names of the models that are trained, and whether they are resumed."""
     names = {}
-    train = product.train
+    train = pipeline.train
 
     def noted(data, model, **options):
         names[Path(model).parent.name] = options["resume"]
         return train(data, model, **options)
 
-    monkeypatch.setattr(product, "train", noted)
+    monkeypatch.setattr(pipeline, "train", noted)
     return names
 
 
@@ -72,7 +72,7 @@ def test_one_row_for_each_method_category_seed_and_condition(finished):
     assert sorted(path.name for path in finished.iterdir()) == OUTPUTS
     rows = pyarrow.parquet.read_table(finished / "rows.parquet").to_pylist()
     places = {(row["method"], row["category"], row["seed"], row["condition"]) for row in rows}
-    methods = (RD, GNL, f"{GNL} (no matching)")
+    methods = (RD, GNL, f"{GNL} (no correction)")
     conditions = ("clean", "brightness-1")
     assert places == {(m, c, s, x) for m in methods for c in ("bolt", "cell") for s in (0, 1) for x in conditions}
     assert len(rows) == len(places) == 24
@@ -80,7 +80,7 @@ def test_one_row_for_each_method_category_seed_and_condition(finished):
 
 
 def test_a_row_is_what_train_and_evaluate_say(finished, root, shiftproof, tmp_path):
-    options = ("--method", "rd", "--no-matching", "--seed", 1, *QUICK)
+    options = ("--method", "rd", "--correction", "none", "--seed", 1, *QUICK)
     assert shiftproof("train", root / "bolt", tmp_path / "model", *options).code == 0
     shifts = ("--shifts", "clean,brightness:1")
     assert shiftproof("evaluate", tmp_path / "model", root / "bolt", "--out", tmp_path / "out", *shifts).code == 0
@@ -126,13 +126,13 @@ def test_tables_show_the_rows(finished):
 def test_nothing_that_is_finished_runs_again(finished, root, shiftproof, trained, tmp_path):
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     before = state(out)
-    same = f"{GNL},views=blind"  # a default, said: the same cells by another name
-    arguments = ("--methods", same, "--seeds", 0, 1, "--shifts", "clean,brightness:1", "--without-matching", *BUDGET)
+    same = f"{GNL},augment=blind"  # a default, said: the same cells by another name
+    arguments = ("--methods", same, "--seeds", 0, 1, "--shifts", "clean,brightness:1", "--without-correction", *BUDGET)
     said = shiftproof("benchmark", root, "--out", out, *arguments)
     assert (said.code, trained) == (0, {})
     assert state(out) == before
     names = {row["method"] for row in read_json(out / "results.json")["rows"]}
-    assert names == {same, f"{same} (no matching)"}  # what was asked for, as it was asked for
+    assert names == {same, f"{same} (no correction)"}  # what was asked for, as it was asked for
 
 
 def test_more_conditions_and_again_evaluate_the_models_that_are_there(finished, root, shiftproof, trained, tmp_path):
@@ -233,7 +233,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(root, shiftproof, tmp_path):
 def test_without_pyarrow_there_is_a_csv_file_and_a_line(finished, root, shiftproof, monkeypatch, tmp_path):
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    arguments = ("--methods", RD, "--seeds", 0, 1, "--shifts", "clean,brightness:1", "--without-matching", *BUDGET)
+    arguments = ("--methods", RD, "--seeds", 0, 1, "--shifts", "clean,brightness:1", "--without-correction", *BUDGET)
     said = shiftproof("benchmark", root, "--out", out, *arguments)
     assert said.code == 0
     assert any("pip install 'shiftproof[scale]'" in line for line in said.warnings)

@@ -24,15 +24,15 @@ from .parts import QUICK, read_csv, read_json, save, texture, weights_sha256
 def gnl(product, tmp_path_factory):
     """A model of GNL with everything that it can match; not to be changed."""
     folder = tmp_path_factory.mktemp("models") / "gnl"
-    assert run(["train", str(product), str(folder), "--method", "gnl", "--matching", "both", *QUICK]) == 0
+    assert run(["train", str(product), str(folder), "--method", "gnl", "--correction", "both", *QUICK]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def bare(product, tmp_path_factory):
-    """A model that was trained without matching."""
+    """A model that was trained without shift correction."""
     folder = tmp_path_factory.mktemp("models") / "bare"
-    assert run(["train", str(product), str(folder), "--method", "rd", "--no-matching", *QUICK]) == 0
+    assert run(["train", str(product), str(folder), "--method", "rd", "--correction", "none", *QUICK]) == 0
     return folder
 
 
@@ -49,10 +49,10 @@ def test_the_model_says_what_it_was_made_with_and_keeps_two_thresholds(gnl):
     manifest = read_json(gnl / "model.json")
     config = manifest["config"]["method"]
     assert manifest["method"] == "gnl"
-    assert (config["views"], config["matching"], config["segmentation"]) == ("blind", "both", True)
+    assert (config["augment"], config["correction"], config["segmentation"]) == ("blind", "both", True)
     assert manifest["training"]["steps"] == 8  # six and two
     assert manifest["training"]["losses"].keys() == {"distill", "structure", "segmentation"}
-    with_, without = manifest["calibration"], manifest["calibration_without_matching"]
+    with_, without = manifest["calibration"], manifest["calibration_without_correction"]
     assert with_.keys() == without.keys()
     assert len(with_["scores"]) == len(without["scores"]) == 3
     assert with_["scores"] != without["scores"]
@@ -66,12 +66,12 @@ def test_the_common_scale_is_that_of_held_out_images(gnl, product):
     kept = {key: value.clone() for key, value in detector.method.scale.state_dict().items()}
     for chosen, same in ((held_out, True), (trained, False)):
         with exact_inference():
-            detector.method.learn_scale(decode_images([paths[i] for i in chosen], detector.image_size).pixels)
+            detector.method.fit_scale(decode_images([paths[i] for i in chosen], detector.image_size).pixels)
         learned = detector.method.scale.state_dict()
         assert all(torch.allclose(learned[key], value, rtol=1e-4) for key, value in kept.items()) == same
 
 
-@pytest.mark.parametrize("options", [(), ("--segmentation", "--matching", "both", "--views", "production")])
+@pytest.mark.parametrize("options", [(), ("--segmentation", "--correction", "both", "--augment", "production")])
 def test_fusion_is_trained_and_evaluated(shiftproof, product, tmp_path, options):
     said = shiftproof("train", product, tmp_path / "model", "--method", "fusion", *QUICK, *options)
     assert (said.code, said.warnings) == (0, [])
@@ -90,8 +90,8 @@ def test_evaluate_takes_the_threshold_that_goes_with_the_matching(shiftproof, gn
     scores = {}
     for option, key in (
         ((), "calibration"),
-        (("--matching",), "calibration"),
-        (("--no-matching",), "calibration_without_matching"),
+        (("--correction",), "calibration"),
+        (("--no-correction",), "calibration_without_correction"),
     ):
         out = tmp_path / "-".join(("out", *option))
         assert shiftproof("evaluate", gnl, product, "--out", out, "--shifts", "contrast", *option).code == 0
@@ -100,13 +100,13 @@ def test_evaluate_takes_the_threshold_that_goes_with_the_matching(shiftproof, gn
         rows = read_csv(out / "scores.csv")
         assert {float(row["threshold"]) for row in rows} == {threshold}
         scores[option] = [float(row["score"]) for row in rows]
-    assert scores[()] == scores["--matching",]
-    assert scores[()] != scores["--no-matching",]
+    assert scores[()] == scores["--correction",]
+    assert scores[()] != scores["--no-correction",]
 
 
 def test_predict_takes_the_threshold_that_goes_with_the_matching(shiftproof, gnl, product, tmp_path):
     manifest = read_json(gnl / "model.json")
-    for option, key in (("--matching", "calibration"), ("--no-matching", "calibration_without_matching")):
+    for option, key in (("--correction", "calibration"), ("--no-correction", "calibration_without_correction")):
         assert shiftproof("predict", gnl, product / "test", "--out", tmp_path / option, option).code == 0
         for row in read_csv(tmp_path / option / "predictions.csv"):
             assert float(row["threshold"]) == manifest[key]["threshold"]
@@ -114,33 +114,37 @@ def test_predict_takes_the_threshold_that_goes_with_the_matching(shiftproof, gnl
 
 
 def test_the_python_side_leaves_matching_out_as_the_command_line_does(gnl, bare):
-    detector = package.load(gnl, matching=False)
-    assert detector.calibration.threshold == read_json(gnl / "model.json")["calibration_without_matching"]["threshold"]
+    detector = package.load(gnl, correction=False)
+    assert (
+        detector.calibration.threshold == read_json(gnl / "model.json")["calibration_without_correction"]["threshold"]
+    )
     assert not detector.method.matches
-    assert package.load(gnl, matching=True).method.matches
-    assert not package.load(bare, matching=False).method.matches
-    with pytest.raises(ModelError, match="was trained without matching"):
-        package.load(bare, matching=True)
-    with pytest.raises(BackendError, match="matching is inside onnx's graph: leave it out with --backend torch"):
-        package.load(gnl, backend="onnx", matching=False)
+    assert package.load(gnl, correction=True).method.matches
+    assert not package.load(bare, correction=False).method.matches
+    with pytest.raises(ModelError, match="was trained without shift correction"):
+        package.load(bare, correction=True)
+    with pytest.raises(
+        BackendError, match="shift correction is inside onnx's graph: leave it out with --backend torch"
+    ):
+        package.load(gnl, backend="onnx", correction=False)
 
 
-def test_a_model_without_matching_has_one_threshold_and_cannot_be_made_to_match(shiftproof, bare, product, tmp_path):
+def test_a_model_without_correction_has_one_threshold_and_cannot_be_made_to_match(shiftproof, bare, product, tmp_path):
     manifest = read_json(bare / "model.json")
-    assert manifest["config"]["method"]["matching"] == "none"
-    assert "calibration_without_matching" not in manifest
+    assert manifest["config"]["method"]["correction"] == "none"
+    assert "calibration_without_correction" not in manifest
     for command in (("evaluate", bare, product), ("predict", bare, product / "test")):
-        said = shiftproof(*command, "--out", tmp_path / "out", "--matching")
+        said = shiftproof(*command, "--out", tmp_path / "out", "--correction")
         assert said.code == 2
-        assert f"{bare} was trained without matching and holds nothing to match to" in said.error
+        assert f"{bare} was trained without shift correction" in said.error
         assert not (tmp_path / "out").exists()
-        assert shiftproof(*command, "--out", tmp_path / "out", "--no-matching").code == 0
+        assert shiftproof(*command, "--out", tmp_path / "out", "--no-correction").code == 0
         shutil.rmtree(tmp_path / "out")
 
 
 def test_textures_are_what_synthetic_anomalies_are_made_of(shiftproof, product, gnl, pictures, tmp_path):
     said = shiftproof(
-        "train", product, tmp_path / "model", "--method", "gnl", "--matching", "both", "--textures", pictures, *QUICK
+        "train", product, tmp_path / "model", "--method", "gnl", "--correction", "both", "--textures", pictures, *QUICK
     )
     assert (said.code, said.warnings) == (0, [])
     assert weights_sha256(tmp_path / "model") != weights_sha256(gnl)
@@ -182,7 +186,7 @@ def test_without_segmentation_there_is_one_part(shiftproof, product, tmp_path):
 def test_images_of_one_tone_are_no_obstacle(shiftproof, product, tmp_path):
     for number, level in enumerate((0, 128, 128, 128, 255)):
         save(tmp_path / "flat" / f"{number}.png", np.full((64, 64, 3), level, np.uint8))
-    options = ("--method", "gnl", "--matching", "both", *QUICK)
+    options = ("--method", "gnl", "--correction", "both", *QUICK)
     assert shiftproof("train", tmp_path / "flat", tmp_path / "model", *options).code == 0
     assert (
         shiftproof("predict", tmp_path / "model", tmp_path / "flat", product / "test", "--out", tmp_path / "out").code
@@ -201,12 +205,14 @@ def test_info_counts_the_parts_of_every_method(shiftproof):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--method", "gnl", "--views", "nonsense"), "unknown views 'nonsense'; did you mean none"),
+        (("--method", "gnl", "--augment", "nonsense"), "unknown augmentation 'nonsense'; did you mean none"),
         (("--method", "gnl", "--ssot", "off"), "unknown option of gnl 'ssot'"),
         (("--method", "rdpp", "--segmentation"), "unknown option of rdpp 'segmentation'"),
-        (("--method", "gnl", "--matching", "everything"), "unknown matching 'everything'"),
-        (("--method", "gnl", "--matching-weight", "2"), "matching weight 2.0 is out of range: expected 0 (off) to 1"),
-        (("--method", "gnl", "--no-matching", "--matching", "both"), "--no-matching and --matching both contradict"),
+        (("--method", "gnl", "--correction", "everything"), "unknown correction 'everything'"),
+        (
+            ("--method", "gnl", "--correction-weight", "2"),
+            "correction weight 2.0 is out of range: expected 0 (off) to 1",
+        ),
     ],
 )
 def test_wrong_use_is_refused_in_a_line_before_any_work(shiftproof, product, tmp_path, options, message):

@@ -177,7 +177,7 @@ REQUEST = Request(
     seeds=(0, 1),
     image_size=str(SIDE),
     steps=8,
-    settings={"batch_size": 4, "precision": "32", "matching": "none"},
+    settings={"batch_size": 4, "precision": "32", "correction": "none"},
 )
 
 

@@ -44,7 +44,7 @@ def test_the_model_folder_says_how_it_was_made(model):
     assert manifest["seed"] == 0
     assert manifest["config"]["image_size"] == [64, 64]
     assert (manifest["config"]["steps"], manifest["config"]["batch_size"]) == (6, 4)
-    assert manifest["config"]["method"]["matching"] == "pixels"
+    assert manifest["config"]["method"]["correction"] == "image"
     assert manifest["teacher"]["name"] == "tf_efficientnet_lite0.in1k"
     assert len(manifest["teacher"]["sha256"]) == 64
     assert (manifest["data"]["train_images"], manifest["data"]["calibration_images"]) == (7, 3)
@@ -118,7 +118,7 @@ def test_a_training_that_was_stopped_is_resumed_to_the_same_model(
         ("--seed", 1, "seed 0, not 1"),
         ("--learning-rate", 0.01, "learning_rate 0.004, not 0.01"),
         ("--method", "rdpp", "method rd, not rdpp"),
-        ("--matching", "none", "rd.matching pixels, not none"),
+        ("--correction", "none", "rd.correction image, not none"),
     ):
         said = shiftproof("train", product, folder, "--resume", *QUICK, option, value)
         assert said.code == 2
@@ -235,16 +235,18 @@ def test_parts_that_lie_in_every_direction_are_turned_further_and_it_is_said_so(
         )
         save(tmp_path / "data" / f"{number:02}.png", np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2))
     models = {kind: tmp_path / kind for kind in ("auto", "never")}
-    said = {kind: shiftproof("train", tmp_path / "data", models[kind], "--turned", kind, *QUICK) for kind in models}
+    said = {
+        kind: shiftproof("train", tmp_path / "data", models[kind], "--random-rotation", kind, *QUICK) for kind in models
+    }
     assert [each.code for each in said.values()] == [0, 0]
-    assert "the good images lie in every direction: turned views of them are trained on" in said["auto"].out
+    assert "the good images have every direction" in said["auto"].out
     assert "direction" not in said["never"].out
     facts = {kind: read_json(model / "model.json") for kind, model in models.items()}
-    assert [facts[kind]["training"]["turned"] for kind in models] == [True, False]
+    assert [facts[kind]["training"]["random_rotation"] for kind in models] == [True, False]
     assert weights_sha256(models["auto"]) != weights_sha256(models["never"])
     assert (
-        "unknown turned views 'alway'"
-        in shiftproof("train", tmp_path / "data", tmp_path / "m", "--turned", "alway").error
+        "unknown random rotation 'alway'"
+        in shiftproof("train", tmp_path / "data", tmp_path / "m", "--random-rotation", "alway").error
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shiftproof.detector import Detector, Inspection, load
-    from shiftproof.product import train
+    from shiftproof.pipelines.train import train
 
 __version__ = version("shiftproof")
 __all__ = ["Detector", "Inspection", "__version__", "load", "train"]
@@ -21,7 +21,7 @@ _WHERE = {
     "Detector": "shiftproof.detector",
     "Inspection": "shiftproof.detector",
     "load": "shiftproof.detector",
-    "train": "shiftproof.product",
+    "train": "shiftproof.pipelines.train",
 }
 
 

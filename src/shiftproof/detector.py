@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from shiftproof.methods import Method
 
 CALIBRATION = "calibration"  # key of model.json
-CALIBRATION_WITHOUT_MATCHING = "calibration_without_matching"  # key of model.json, where the model matches
+CALIBRATION_WITHOUT_CORRECTION = (
+    "calibration_without_correction"  # key of model.json, where the model has shift correction
+)
 THRESHOLDS = ("frozen", "conditional")
 BATCH = 8  # images that go through the networks at once where many wait
 Item = TypeVar("Item")
@@ -217,7 +219,7 @@ def load(
     model: str | Path,
     backend: str = AUTO,
     *,
-    matching: bool | None = None,
+    correction: bool | None = None,
     threads: int | None = None,
     threshold: str = "frozen",
 ) -> Detector:
@@ -227,29 +229,29 @@ def load(
         model: the folder.
         backend: "torch", "auto" or a name of :data:`~shiftproof.runtime.BACKENDS`; auto is the fastest that the model is
             exported for and that is installed, else torch.
-        matching: False leaves out the model's matching of shifted images (in torch), with the threshold that held-out
-            images have without it; True insists on it; None is as the model was trained.
+        correction: False leaves out the model's shift correction (in torch), with the threshold that held-out
+            images have without it; True requires it; None is as the model was trained.
         threads: of the processor to compute with; None for the backend's own choice.
         threshold: "frozen", or "conditional": for images that do not look as usual, the one for their look.
 
     Raises:
-        ModelError: missing, damaged, written by a newer version, or without what matching or a conditional threshold
-            needs. BackendError: not exported, or not installed, or not able to leave matching out.
+        ModelError: missing, damaged, written by a newer version, or without what shift correction or a conditional threshold
+            needs. BackendError: not exported, or not installed, or not able to leave shift correction out.
     """
     if threshold not in THRESHOLDS:
         raise unknown("threshold", threshold, THRESHOLDS)
     folder = Path(model)
     manifest = load_manifest(folder)
-    name = backend_for(folder, manifest, backend, matching)
-    leave_out = matching is False and CALIBRATION_WITHOUT_MATCHING in manifest
+    name = backend_for(folder, manifest, backend, correction)
+    leave_out = correction is False and CALIBRATION_WITHOUT_CORRECTION in manifest
     try:
-        calibration = Calibration.from_json(manifest[CALIBRATION_WITHOUT_MATCHING if leave_out else CALIBRATION])
+        calibration = Calibration.from_json(manifest[CALIBRATION_WITHOUT_CORRECTION if leave_out else CALIBRATION])
         conditional = None
         if threshold == "conditional":
             if leave_out:
                 raise ModelError(
-                    f"{folder} holds a conditional threshold for images that are matched, and matching is left out: "
-                    "take the frozen threshold, or train with --matching none --conditional blind"
+                    f"{folder} holds a conditional threshold for images with shift correction, and correction is left out: "
+                    "take the frozen threshold, or train with --correction none --conditional blind"
                 )
             from shiftproof.calibration.conditional import load_conditional
 
@@ -259,7 +261,7 @@ def load(
 
             detector = Detector(open_torch(folder, manifest, threads), calibration, manifest, conditional)
             if leave_out:
-                detector.method.use_matching(False)
+                detector.method.use_correction(False)
             return detector
         return Detector(open_graph(name, folder, manifest, threads), calibration, manifest, conditional)
     except (KeyError, TypeError, RuntimeError) as error:
@@ -269,16 +271,16 @@ def load(
         ) from error
 
 
-def backend_for(folder: Path, manifest: Mapping[str, Any], backend: str = AUTO, matching: bool | None = None) -> str:
+def backend_for(folder: Path, manifest: Mapping[str, Any], backend: str = AUTO, correction: bool | None = None) -> str:
     """The name of the backend that :func:`load` takes; arguments and errors are those of :func:`load`."""
-    matches = CALIBRATION_WITHOUT_MATCHING in manifest
-    if matching and not matches:
+    has_correction = CALIBRATION_WITHOUT_CORRECTION in manifest
+    if correction and not has_correction:
         raise ModelError(
-            f"{folder} was trained without matching and holds nothing to match to: train it again with --matching both"
+            f"{folder} was trained without shift correction and has no statistics for it: train it with --correction both"
         )
-    leave_out = matches and matching is False
+    leave_out = has_correction and correction is False
     if leave_out and backend not in (AUTO, TORCH):
-        raise BackendError(f"matching is inside {backend}'s graph: leave it out with --backend torch")
+        raise BackendError(f"shift correction is inside {backend}'s graph: leave it out with --backend torch")
     return choose_backend(folder, manifest, TORCH if leave_out else backend)
 
 

@@ -65,5 +65,5 @@ def open_torch(folder: Path, manifest: Mapping[str, Any], threads: int | None = 
     method = build_method(folder, manifest)
     height, width = manifest["config"]["image_size"]
     backend = TorchBackend(Inspector(method), (height, width), threads)
-    method.arrange()
+    method.to_channels_last()
     return backend

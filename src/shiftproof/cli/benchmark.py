@@ -33,7 +33,7 @@ def benchmark(
     textures: Path | None = None,
     set: Annotated[tuple[str, ...], Several] = (),
     layout: str = "auto",
-    without_matching: bool = False,
+    without_correction: bool = False,
     again: bool = False,
     drop_models: bool = False,
     executor: str = "local",
@@ -83,8 +83,8 @@ def benchmark(
         NAME=VALUE: settings of training or of the methods, such as batch_size=8 or ssot=off; a method takes those it has.
     layout
         How categories are laid out: auto, or a name of docs/data.md.
-    without_matching
-        Evaluate models that match without matching as well: a further column.
+    without_correction
+        Also evaluate models that have shift correction without it: a further column.
     again
         Evaluate finished cells anew, with the models that they have kept.
     drop_models
@@ -123,7 +123,7 @@ def benchmark(
         steps=steps,
         epochs=epochs,
         settings=parse_settings(set),
-        without_matching=without_matching,
+        without_correction=without_correction,
     )
     with Bar() as bar:
         found = run(

@@ -11,9 +11,10 @@ from cyclopts import Parameter
 from shiftproof.cli.console import Bar, say, table, warn
 from shiftproof.cli.deploy import export, profile
 from shiftproof.cli.options import Whole
-from shiftproof.cli.predict import FAILED_INPUTS, Matching, failed, predict
+from shiftproof.cli.predict import FAILED_INPUTS, Correction, failed, predict
 from shiftproof.errors import UsageError
 from shiftproof.report.page import duration, number, percent
+from shiftproof.reporter import Reporter
 
 
 def train(
@@ -35,21 +36,20 @@ def train(
     overwrite: bool = False,
     batch_size: Whole | None = None,
     learning_rate: float | None = None,
-    optimiser: str | None = None,
+    optimizer: str | None = None,
     schedule: str | None = None,
     precision: str | None = None,
     devices: Whole | None = None,
     student: str | None = None,
     distillation: str | None = None,
     ssot: str | None = None,
-    views: str | None = None,
-    turned: str | None = None,
-    shrunk: Annotated[bool | None, Parameter(negative="--no-shrunk")] = None,
+    augment: str | None = None,
+    random_rotation: str | None = None,
+    denoise_augmentation: Annotated[bool | None, Parameter(negative="--no-denoise-augmentation")] = None,
     textures: Path | None = None,
     segmentation: Annotated[bool | None, Parameter(negative="--no-segmentation")] = None,
-    matching: str | None = None,
-    no_matching: Annotated[bool, Parameter(negative=())] = False,
-    matching_weight: float | None = None,
+    correction: str | None = None,
+    correction_weight: float | None = None,
     conditional: str = "none",
 ) -> int:
     """Train on images of good parts and write a model folder.
@@ -73,7 +73,7 @@ def train(
     steps
         Batches in all; by default the same fixed number for every product.
     seed
-        Of weights, order, views and split. Same seed, same machine: same model.
+        Of weights, order, augmentation and split. Same seed, same machine: same model.
     calibration
         Folder of further good images to place the threshold with, instead of DATA's own validation images or a part of it.
     false_alarm_rate
@@ -88,7 +88,7 @@ def train(
         Images in a step, over all devices.
     learning_rate
         At its peak; RD++'s projection takes a fifth of it.
-    optimiser
+    optimizer
         adamw, or adam as in the papers.
     schedule
         one-cycle, or constant as in the papers.
@@ -97,45 +97,41 @@ def train(
     devices
         Processes; more than one trains with DDP.
     student
-        auto, mirror (the paper's) or light.
+        auto, paper or lightweight.
     distillation
         hard, position, or flattened as in the papers.
     ssot
-        Of rdpp and fusion: pairwise, published (zero, as the reference code computes it) or off.
-    views
-        AugMix views: none, blind (without anything that the test shifts use) or production (all that helps); gnl and fusion
-        have blind ones by themselves.
-    turned
-        Views turned by any angle: never, always, or auto (where the good images lie in every direction).
-    shrunk
-        Views without the fine detail that matching takes away with noise; or none of them.
+        Of rdpp and fusion: pairwise, reference (zero, as the reference code computes it) or off.
+    augment
+        AugMix views: none, blind (without the operations of the test shifts) or production (all that helps). The default
+        of gnl and fusion is blind.
+    random_rotation
+        Views rotated by any angle: never, always, or auto (if the good images have every direction).
+    denoise_augmentation
+        Views without the fine detail that image correction removes with noise.
     textures
         Folder of pictures, such as DTD, that synthetic anomalies are made of; without one they are made.
     segmentation
         Of gnl and fusion: train the segmentation head, or leave it out.
-    matching
-        Of what a shift has moved as a whole: none, pixels, features or both.
-    no_matching
-        The same as --matching none.
-    matching_weight
-        Of matched features in their mix with what they were, from 0 to 1.
+    correction
+        Correct global shifts of the image, of the features, of both, or none.
+    correction_weight
+        Blend weight of corrected features, 0 to 1.
     conditional
         Place thresholds for drifted images as well, with held-out images that are shifted: none, blind (by nothing that
         the papers test with) or production (by all shifts).
     """
-    from shiftproof import product
+    from shiftproof.pipelines import train as pipeline
 
-    if no_matching and matching not in (None, "none"):
-        raise UsageError(f"--no-matching and --matching {matching} contradict each other: give one of them")
     if epochs is not None and steps is not None:
         raise UsageError("--epochs and --steps both say how long to train: give one of them")
-    listener, bar = _listener()
-    given = {
+    reporter, bar = _reporter()
+    schedule_options = {
         "epochs": epochs,
         "steps": steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
-        "optimiser": optimiser,
+        "optimizer": optimizer,
         "schedule": schedule,
         "precision": precision,
         "devices": devices,
@@ -144,32 +140,32 @@ def train(
         "student": student,
         "distillation": distillation,
         "ssot": ssot,
-        "views": views,
-        "turned": turned,
-        "shrunk": shrunk,
+        "augment": augment,
+        "random_rotation": random_rotation,
+        "denoise_augmentation": denoise_augmentation,
         "segmentation": segmentation,
-        "matching": "none" if no_matching else matching,
-        "matching_weight": matching_weight,
+        "correction": correction,
+        "correction_weight": correction_weight,
     }
     with bar:
-        detector = product.train(
+        detector = pipeline.train(
             data,
             model,
-            method=method or product.DEFAULT_METHOD,
-            backbone=backbone or product.DEFAULT_BACKBONE,
+            method=method or pipeline.DEFAULT_METHOD,
+            backbone=backbone or pipeline.DEFAULT_BACKBONE,
             weights=weights,
             layout=layout,
             calibration=calibration,
             false_alarm_rate=false_alarm_rate,
             resume=resume,
             overwrite=overwrite,
-            method_options=_given(options),
+            method_options=_set(options),
             textures=textures,
             conditional=conditional,
-            listener=listener,
+            reporter=reporter,
             image_size=image_size,
             seed=seed,
-            **_given(given),
+            **_set(schedule_options),
         )
     facts, record = detector.manifest["data"], detector.manifest["training"]
     say(
@@ -190,7 +186,7 @@ def evaluate(
     shifts: str = "clean",
     layout: str = "auto",
     seed: Whole = 0,
-    matching: Matching = None,
+    correction: Correction = None,
     backend: str = "auto",
     threshold: str = "frozen",
 ) -> int:
@@ -210,8 +206,8 @@ def evaluate(
         How DATA is laid out: auto, or a name of docs/data.md, such as mvtec, visa or folder.
     seed
         Of what is random in the shifts.
-    matching
-        Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
+    correction
+        Use the model's shift correction, or leave it out; by default as it was trained.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
     threshold
@@ -225,7 +221,7 @@ def evaluate(
     conditions = parse_conditions(shifts)
     with Bar() as bar:
         found = run(
-            load(model, backend, matching=matching, threshold=threshold),
+            load(model, backend, correction=correction, threshold=threshold),
             data,
             out,
             shifts=conditions,
@@ -303,9 +299,9 @@ def demo(*, out: Path = Path("runs/demo"), seed: Whole = 0) -> int:
     """
     from shiftproof.cli.demo import run
 
-    listener, bar = _listener()
+    reporter, bar = _reporter()
     with bar:
-        metrics, lines = run(out, seed, listener)
+        metrics, lines = run(out, seed, reporter)
     show_metrics(metrics)
     for line in lines:
         say(line)
@@ -370,7 +366,7 @@ def _show_backbone(name: str, method: str | None) -> None:
 
     from shiftproof.methods import method_class
     from shiftproof.networks.teacher import Teacher, describe_teacher
-    from shiftproof.product import DEFAULT_METHOD
+    from shiftproof.pipelines.train import DEFAULT_METHOD
 
     kind = method_class(method or DEFAULT_METHOD)
     teacher_info = describe_teacher(name)
@@ -389,14 +385,12 @@ def _show_backbone(name: str, method: str | None) -> None:
     table((method or DEFAULT_METHOD, "parameters"), [*rows, ("total", f"{sum(parts.values()):,}")])
 
 
-def _listener() -> tuple[Any, Bar]:
-    from shiftproof.product import Listener
-
+def _reporter() -> tuple[Reporter, Bar]:
     bar = Bar()
-    return Listener(say=say, warn=warn, progress=bar), bar
+    return Reporter(info=say, warning=warn, progress=bar), bar
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+def _set(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof import product
 from shiftproof.errors import DataError
 from shiftproof.pipelines import evaluate, predict
+from shiftproof.pipelines.train import train
+from shiftproof.reporter import Reporter
 
 STEPS = 400  # of the schedule's 1,200: what six minutes on two cores allow
 SHIFTS = "paper"  # clean, and the papers' five shifts
@@ -18,7 +19,7 @@ MARK = ".shiftproof-demo"  # in a folder that may be replaced
 TRAINED_SHARE = 0.7  # of the good cells
 
 
-def run(out: Path, seed: int, listener: product.Listener) -> tuple[dict[str, Any], list[str]]:
+def run(out: Path, seed: int, reporter: Reporter) -> tuple[dict[str, Any], list[str]]:
     """Lay out the cells, train, evaluate, predict.
 
     Returns:
@@ -27,19 +28,19 @@ def run(out: Path, seed: int, listener: product.Listener) -> tuple[dict[str, Any
     data, model = out / "data", out / "model"
     again = (data / MARK).is_file()
     counts = lay_out_solar_cells(data, seed)
-    listener.say(
+    reporter.info(
         f"solar cells (elpv-dataset, CC BY-NC-SA 4.0: not for commercial use): {counts['train/good']} good to learn from, "
         f"{counts['test/good']} good and {counts['test/defective']} defective to be tested on"
     )
-    detector = product.train(data, model, overwrite=again, seed=seed, steps=STEPS, listener=listener)
-    listener.say(detector.calibration.sentence())
+    detector = train(data, model, overwrite=again, seed=seed, steps=STEPS, reporter=reporter)
+    reporter.info(detector.calibration.sentence())
     found = evaluate(
         detector,
         data,
         out / "evaluation",
         shifts=SHIFTS,
         title="Solar cells, monocrystalline",
-        on_progress=lambda done, total: listener.progress("evaluating", done, total, ""),
+        on_progress=reporter.counter("evaluating"),
     )
     images = sorted((data / "test" / "defective").iterdir())[:24]
     predict(detector, images, out / "prediction", title="24 solar cells")

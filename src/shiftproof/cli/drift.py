@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from shiftproof.cli.console import Bar, say, table, warn
 from shiftproof.cli.options import Whole
-from shiftproof.cli.predict import Matching, failed
+from shiftproof.cli.predict import Correction, failed
 
 FEW_GOOD = 30  # good images below which a drift is found late
 
@@ -25,7 +25,7 @@ def drift(
     order: str = "name",
     reference: Path | None = None,
     verdicts: Annotated[bool, Parameter(negative="--no-verdicts")] = True,
-    matching: Matching = None,
+    correction: Correction = None,
     backend: str = "auto",
     seed: Whole = 0,
 ) -> int:
@@ -49,8 +49,8 @@ def drift(
         Folder of good images to compare with, instead of the model's own reference.
     verdicts
         Inspect the images too, to say what a drift does to the verdicts; --no-verdicts saves the time.
-    matching
-        Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
+    correction
+        Use the model's shift correction, or leave it out; by default as it was trained.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
     seed
@@ -77,9 +77,9 @@ def drift(
                 on_progress=lambda done, total: bar("measuring good images", done, total),
             )
         )
-        detector = load(model, backend, matching=matching) if verdicts else None
+        detector = load(model, backend, correction=correction) if verdicts else None
         calibration = detector.calibration if detector else Calibration.from_json(manifest[CALIBRATION])
-        groups = matched_groups(manifest, matching=matching is not False)
+        groups = matched_groups(manifest, correction=correction is not False)
         monitor = Monitor(good, alpha, matched=groups, bound=calibration.bound, seed=seed)
         found = follow(
             monitor,

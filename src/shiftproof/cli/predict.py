@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shiftproof.pipelines import Prediction
     from shiftproof.scale.shards import Totals
 
-Matching = Annotated[bool | None, Parameter(negative="--no-matching")]
+Correction = Annotated[bool | None, Parameter(negative="--no-correction")]
 FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
 SHOWN = 20  # failures that are told of
 
@@ -27,7 +27,7 @@ def predict(
     /,
     *images: Path,
     out: Path,
-    matching: Matching = None,
+    correction: Correction = None,
     backend: str = "auto",
     threshold: str = "frozen",
     executor: str = "local",
@@ -47,8 +47,8 @@ def predict(
         Image files, folders that are searched, or Parquet lists with a column path.
     out
         Folder to write to.
-    matching
-        Leave the model's matching of shifted images out, or insist on it; by default as it was trained.
+    correction
+        Use the model's shift correction, or leave it out; by default as it was trained.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
     threshold
@@ -79,7 +79,7 @@ def predict(
             from shiftproof.pipelines import predict as run
 
             found = run(
-                load(model, backend, matching=matching, threshold=threshold), images, out, on_progress=on_progress
+                load(model, backend, correction=correction, threshold=threshold), images, out, on_progress=on_progress
             )
             broken, result = len(found.failures), f"report: {out / 'report.html'}"
         else:
@@ -92,7 +92,7 @@ def predict(
                 *(model, images, out),
                 cluster=cluster,
                 backend=backend,
-                matching=matching,
+                correction=correction,
                 threshold=threshold,
                 heatmaps=heatmaps,
                 on_progress=on_progress,

@@ -30,7 +30,7 @@ MATCHED = (
     "colour",
     "sharpness",
     "noise",
-)  # groups that matching of pixels puts right, within its limits
+)  # groups that image correction corrects, within its limits
 
 
 @dataclass(frozen=True)
@@ -217,12 +217,12 @@ def load_reference(folder: str | Path, manifest: Mapping[str, Any]) -> Reference
         raise ModelError(f"{path} is damaged ({error}): copy the model folder again, or train it again") from error
 
 
-def matched_groups(manifest: Mapping[str, Any], *, matching: bool = True) -> tuple[str, ...]:
+def matched_groups(manifest: Mapping[str, Any], *, correction: bool = True) -> tuple[str, ...]:
     """The groups whose drift a model puts right before it looks, within its limits.
 
     Args:
         manifest: content of ``model.json``.
-        matching: False where the model is used without.
+        correction: False where the model is used without.
     """
-    kind = manifest.get("config", {}).get("method", {}).get("matching", "none")
-    return MATCHED if matching and kind in ("pixels", "both") else ()
+    kind = manifest.get("config", {}).get("method", {}).get("correction", "none")
+    return MATCHED if correction and kind in ("image", "both") else ()

@@ -1,8 +1,8 @@
 """What an image looks like as a whole, in a few numbers: light, contrast, colour, sharpness, grain, direction, evenness, place.
 
-They measure what pixel matching measures (:mod:`shiftproof.networks.matching`), and what it cannot put right besides, in NumPy
-alone and in a few milliseconds. All are means over a band of order statistics or over the whole image, so that a defect,
-which changes a few pixels, moves them little.
+They measure what image correction measures (:mod:`shiftproof.networks.correction`), and what it cannot correct besides,
+in NumPy alone and in a few milliseconds. All are means over a band of order statistics or over the whole image, so that a
+defect, which changes a few pixels, moves them little.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def test_wrong_use_is_refused():
 @pytest.mark.parametrize(
     ("p_values", "absorbed", "advice"),
     [
-        (np.linspace(0.01, 1, 40), True, "matching absorbs it: watch"),
+        (np.linspace(0.01, 1, 40), True, "correction absorbs it: watch"),
         (np.full(40, 0.02), False, "mend the lamp or the exposure; or recalibrate, if images stay like this"),
         (np.full(40, 0.99), False, "mend the lamp or the exposure; or recalibrate, if images stay like this"),
         ([], None, "verdicts not known: mend the lamp or the exposure"),

@@ -98,7 +98,7 @@ def test_a_folder_of_good_images_is_dealt_in_two(tmp_path):
 
 
 def test_what_matching_puts_right_follows_from_the_model():
-    manifest = {"config": {"method": {"matching": "both"}}}
+    manifest = {"config": {"method": {"correction": "both"}}}
     assert "light" in matched_groups(manifest) and "orientation" not in matched_groups(manifest)
-    assert matched_groups(manifest, matching=False) == ()
-    assert matched_groups({"config": {"method": {"matching": "features"}}}) == ()
+    assert matched_groups(manifest, correction=False) == ()
+    assert matched_groups({"config": {"method": {"correction": "features"}}}) == ()

@@ -190,7 +190,7 @@ def advice(status: str, findings: Sequence[Finding], effect: Effect) -> str:
     if effect.absorbed is None:
         return f"verdicts not known: {mend}" if effect.inspected == 0 else f"too few inspected to say more: {mend}"
     if effect.absorbed:
-        return "matching absorbs it: watch" if all(each.matched for each in findings) else "verdicts hold: watch"
+        return "correction absorbs it: watch" if all(each.matched for each in findings) else "verdicts hold: watch"
     return f"{mend}; or recalibrate, if images stay like this"
 
 

@@ -29,8 +29,8 @@ def save_random_model(folder: Path, method: str, **options: Any) -> Path:
     network = kind(Teacher(describe_teacher(BACKBONE)), kind.Config(**options))
     pixels = synthetic_images(SIZE, 20, seed=1)
     with torch.no_grad():
-        network.learn(pixels, np.random.default_rng(0))
-        network.learn_scale(pixels)
+        network.fit_statistics(pixels, np.random.default_rng(0))
+        network.fit_scale(pixels)
     maps, scores = TorchBackend(Inspector(network), SIZE).maps_and_scores(pixels)
     manifest = {
         "method": method,

@@ -120,7 +120,9 @@ def export_model(
             refused[name] = f"{line}; values that are not finite cannot be exported: train again"
         elif not force:
             sorts = (
-                "matching of features sorts them, and rounding changes their order; " if method.feature_matching else ""
+                "feature correction sorts features, and rounding changes their order; "
+                if method.feature_correction
+                else ""
             )
             refused[name] = f"{line}; {sorts}--force writes it all the same, with this warning"
         else:

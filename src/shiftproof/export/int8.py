@@ -1,7 +1,7 @@
 """Post-training quantisation to 8 bits of what forgives it: convolutions of the student and of the teacher's coarsest stage.
 
 The teacher is the yardstick: what eight bits take from its fine stages no student puts back, and it shows as a distance.
-What matching does to the pixels comes before both: its cosine transform in eight bits is an image with less than eight.
+Image correction comes before both: its cosine transform in eight bits is an image with less than eight.
 Nor do those forgive it whose sums are short or whose inputs are nearly equal: distances, sorting, logarithms, and filters
 that read or write a single channel (smoothing, cosine transforms).
 """
@@ -22,12 +22,12 @@ from shiftproof.runtime import INPUT
 QUANTISED = {"Convolution", "ConvolutionBackpropData", "GroupConvolution", "Conv", "ConvTranspose"}
 """Types of operations, as OpenVINO and as ONNX call them."""
 AT_MOST = 64  # images that the ranges of activations are taken from
-MATCHING, TEACHER = ".pixel_matching.", ".teacher."  # in the names of their weights
+CORRECTION, TEACHER = ".image_correction.", ".teacher."  # in the names of their weights
 COARSE = 16  # stride from which on the teacher's convolutions are quantised
 
 
 def kept_in_float(graph: Any, height: int) -> set[str]:
-    """Names of the convolutions of matching, and of the teacher's at a stride below :data:`COARSE`.
+    """Names of the convolutions of image correction, and of the teacher's at a stride below :data:`COARSE`.
 
     Args:
         graph: ``onnx.ModelProto`` as :func:`~shiftproof.export.graph.to_onnx` gives it: weights bear their modules' names.
@@ -42,7 +42,7 @@ def kept_in_float(graph: Any, height: int) -> set[str]:
         node.name
         for node in graph.graph.node
         if node.op_type in QUANTISED
-        and (MATCHING in node.input[1] or (TEACHER in node.input[1] and heights[node.output[0]] > height // COARSE))
+        and (CORRECTION in node.input[1] or (TEACHER in node.input[1] and heights[node.output[0]] > height // COARSE))
     }
 
 

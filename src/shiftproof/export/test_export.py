@@ -115,18 +115,18 @@ def test_a_graph_outside_the_tolerance_is_refused_unless_forced(own, monkeypatch
 
 
 def test_features_are_matched_in_onnx_and_what_openvino_makes_of_them_takes_nothing_with_it(tmp_path):
-    folder = save_random_model(tmp_path / "model", "rd", matching="both")
-    with pytest.raises(ExportError, match=r"^onnx written; openvino's graph .* matching of features") as raised:
+    folder = save_random_model(tmp_path / "model", "rd", correction="both")
+    with pytest.raises(ExportError, match=r"^onnx written; openvino's graph .* feature correction") as raised:
         export_model(folder)
     assert raised.value.exit_code == 3
     assert set(load_manifest(folder)["exports"]) == {"onnx"}
     reference, detector = load(folder, "torch"), load(folder, "onnx")
     pixels = synthetic_images(SIZE, 4, seed=7)
-    matched = reference.maps_and_scores(pixels)[1]
-    # Values whose order rounding changes get each other's quantile: a tenth of what matching does here.
-    np.testing.assert_allclose(detector.maps_and_scores(pixels)[1], matched, atol=2e-3)
-    reference.method.feature_matching = nn.ModuleList()
-    assert np.abs(reference.maps_and_scores(pixels)[1] - matched).max() > 0.02  # matching did something
+    corrected = reference.maps_and_scores(pixels)[1]
+    # Values whose order rounding changes get each other's quantile: a tenth of what correction does here.
+    np.testing.assert_allclose(detector.maps_and_scores(pixels)[1], corrected, atol=2e-3)
+    reference.method.feature_correction = nn.ModuleList()
+    assert np.abs(reference.maps_and_scores(pixels)[1] - corrected).max() > 0.02  # correction did something
 
 
 def test_values_that_are_not_finite_are_never_written(own, monkeypatch):
@@ -258,13 +258,13 @@ def test_a_processor_without_bfloat16_passes_its_graphs_over(exported, monkeypat
         export_model(folder, ["onnx"], bf16=True)
 
 
-def test_matching_and_the_fine_stages_of_the_teacher_stay_in_float(exported):
+def test_correction_and_the_fine_stages_of_the_teacher_stay_in_float(exported):
     import onnx
 
     graph = onnx.load(exported("rdpp") / "model.onnx")
     weights = {node.name: node.input[1] for node in graph.graph.node if node.op_type.startswith("Conv")}
     kept = {weights[name] for name in kept_in_float(graph, SIZE[0])}
-    assert {"inspector.method.pixel_matching.1.basis", "inspector.method.pixel_matching.1.synthesis"} <= kept
+    assert {"inspector.method.image_correction.1.basis", "inspector.method.image_correction.1.synthesis"} <= kept
     assert "inspector.method.teacher.pyramid.conv_stem.weight" in kept
     coarse = [name for name in weights.values() if ".teacher." in name and name not in kept]
     assert {name.split(".blocks.")[1][0] for name in coarse} == {"3", "4"}  # of stride 16

@@ -1,4 +1,4 @@
-"""What a method is: a composition of networks, the views that it trains on, and the losses that it sums."""
+"""The base of all methods: networks, the augmented views that they train on, and the losses that they sum."""
 
 from __future__ import annotations
 
@@ -15,96 +15,104 @@ from torch import Tensor, nn
 
 from shiftproof.errors import ModelError, UsageError, unknown
 from shiftproof.methods.losses import DISTILLATIONS
-from shiftproof.networks.anomaly_map import OwnBackground, SmoothUpsampling, above_own_background, cosine_distance
-from shiftproof.networks.matching import FeatureMatching, SpectrumMatching, ToneMatching
+from shiftproof.networks.anomaly_map import (
+    LearnedNormalization,
+    SmoothUpsampling,
+    cosine_distance,
+    median_normalization,
+)
+from shiftproof.networks.correction import FeatureMatching, SpectrumCorrection, ToneCorrection
 from shiftproof.networks.student import STUDENTS
 from shiftproof.networks.teacher import Teacher, stage_modules
-from shiftproof.synthesis.augmix import VIEWS, augmix
-from shiftproof.synthesis.turned import lie_in_every_direction, turned
+from shiftproof.synthesis.augmix import AUGMENTATIONS, augmix
+from shiftproof.synthesis.random_rotation import has_every_direction, random_rotation
 
-Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] a stage, fine to coarse
-BACKGROUNDS = ("median", "learned", "none")
-MATCHINGS = ("none", "pixels", "features", "both")
-MATCHING_WEIGHT = 0.5  # as in ATTA
-TURNED = ("never", "auto", "always")
-SHRUNK = (0.005, 0.15)  # standard deviations of the noise that a shrunk view is rid of, from black to white
+Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] per stage, fine to coarse
+SCORE_NORMALIZATIONS = ("median", "learned", "none")
+CORRECTIONS = ("none", "image", "features", "both")
+CORRECTION_WEIGHT = 0.5  # as in ATTA
+RANDOM_ROTATIONS = ("never", "auto", "always")
+DENOISE_DEVIATIONS = (0.005, 0.15)  # range of the noise's standard deviation for denoised views; gray levels are 0 to 1
 NORMAL = "normal"  # the view that is the image itself; its teacher features never change and are cached
-MASKS = "masks"  # among a phase's views: the truth about synthetic defects, which no teacher reads
-LEARNED_FROM = 128  # training images, at most, that matching and background are learned from
-CHUNK = 8  # images that go through the networks at once while these are learned
+MASKS = "masks"  # key in a phase's views: the masks of synthetic defects, which the teacher does not read
+STATISTICS_IMAGES = 128  # most training images that correction and score normalization are fitted to
+CHUNK = 8  # images per forward pass while statistics are fitted
 
 
 @dataclass(frozen=True)
 class MethodConfig:
     """Settings that every method has."""
 
-    student: str = (
-        "auto"  # "mirror" (the paper's), "light", or "auto": mirror for a ResNet, light for any other teacher
-    )
+    student: str = "auto"  # "paper", "lightweight", or "auto": paper for a ResNet, lightweight for any other teacher
     distillation: str = "hard"  # "hard", "position" or "flattened" (the papers'); see methods/losses.py
-    hard_fraction: float = 0.02  # of the positions of a stage that the hard loss takes
+    hard_fraction: float = 0.02  # fraction of a stage's positions that the hard loss takes
     smoothing_sigma: float = 4.0  # of the Gaussian over the anomaly map, in pixels of the model's image size
-    background: str = "median"  # what each map is measured against: "median" of its own, "learned", or "none"
-    matching: str = "pixels"  # of what a shift has moved as a whole: "none", "pixels", "features" (ATTA) or "both"
-    matching_weight: float = MATCHING_WEIGHT  # of the matched features in their mix with what they were
-    views: str = "none"  # AugMix views: "none", "blind" (nothing that a test shift does), "production" (all that helps)
-    turned: str = "never"  # views turned by any angle: "never", "always", or "auto" (see synthesis/turned.py)
-    shrunk: bool = True  # views that matching of pixels, if there is any, has rid of noise which they do not hold
-    views_share: float = 0.5  # of a batch that is seen in such a view as well (GNL's paper: 1); 0: no views
+    score_normalization: str = "median"  # reference of each anomaly map: its own "median", "learned", or "none"
+    correction: str = "image"  # shift correction: "none", "image", "features" (ATTA) or "both"
+    correction_weight: float = CORRECTION_WEIGHT  # blend weight of corrected features, 0 to 1
+    augment: str = (
+        "none"  # AugMix: "none", "blind" (without the test shifts' operations) or "production" (all that helps)
+    )
+    random_rotation: str = (
+        "never"  # views rotated by any angle: "never", "always", or "auto" (synthesis/random_rotation.py)
+    )
+    denoise_augmentation: bool = True  # views denoised as image correction denoises; only with image correction
+    augment_share: float = 0.5  # share of a batch that gets an augmented view (GNL's paper: 1); 0: no views
 
     def __post_init__(self) -> None:
         for kind, value, known in (
             ("student", self.student, STUDENTS),
             ("distillation loss", self.distillation, DISTILLATIONS),
-            ("background", self.background, BACKGROUNDS),
-            ("matching", self.matching, MATCHINGS),
-            ("views", self.views, ("none", *VIEWS)),
-            ("turned views", self.turned, TURNED),
+            ("score normalization", self.score_normalization, SCORE_NORMALIZATIONS),
+            ("correction", self.correction, CORRECTIONS),
+            ("augmentation", self.augment, ("none", *AUGMENTATIONS)),
+            ("random rotation", self.random_rotation, RANDOM_ROTATIONS),
         ):
             if value not in known:
                 raise unknown(kind, value, known)
-        if not 0 <= self.matching_weight <= 1:
-            raise UsageError(f"matching weight {self.matching_weight} is out of range: expected 0 (off) to 1 (whole)")
-        if self.matching_weight != MATCHING_WEIGHT and self.matching not in ("features", "both"):
+        weight, share = self.correction_weight, self.augment_share
+        if not 0 <= weight <= 1:
+            raise UsageError(f"correction weight {weight} is out of range: expected 0 (off) to 1 (full)")
+        if weight != CORRECTION_WEIGHT and self.correction not in ("features", "both"):
             raise UsageError(
-                f"matching weight {self.matching_weight} is of matched features, and matching is {self.matching!r}: leave it "
-                "out, or ask for features or both"
+                f"correction weight {weight} applies to features, and correction is {self.correction!r}: "
+                "leave it out, or set correction to features or both"
             )
-        if not 0 <= self.views_share <= 1:
-            raise UsageError(f"views share {self.views_share} is out of range: expected 0 (no views) to 1 (all images)")
+        if not 0 <= share <= 1:
+            raise UsageError(f"augment share {share} is out of range: expected 0 (no views) to 1 (all images)")
 
 
 class Phase(nn.Module):
-    """A part of the training with a schedule of its own: what it looks at, what it minimises, and what it changes.
+    """A part of the training with its own schedule: its views, its losses, and the parameters that it trains.
 
-    Everything random in :meth:`views` and :meth:`losses` comes from the generator that is passed in, so that a step of
-    the training is a function of the weights, the images and the seed.
+    All randomness in :meth:`views` and :meth:`losses` comes from the generator that is passed in. A training step is
+    therefore a function of the weights, the images and the seed.
     """
 
     teacher: Teacher
-    share: float = 1.0  # steps over those of the schedule
+    share: float = 1.0  # steps of this phase over steps of the schedule
     reads_normal: bool = True  # whether its losses need the features of :data:`NORMAL`
 
-    def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
-        """The views that change from step to step, by name; :data:`NORMAL` is always there and not among them.
+    def views(self, images: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return the views that change from step to step, by name. :data:`NORMAL` is always there and is not included.
 
         Args:
             images: float [B, 3, H, W] in [0, 1].
-            random: draws what is random.
+            rng: random generator.
 
         Returns:
-            float tensors [b, 3, H, W], b <= B: views of the first b images; and under :data:`MASKS`, where there are
-            synthetic defects, where they lie: float [b, H, W].
+            float tensors [b, 3, H, W], b <= B: views of the first b images. Where there are synthetic defects,
+            :data:`MASKS` holds their masks: float [b, H, W].
         """
         return {}
 
-    def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
-        """The weighted terms of the training loss, by name; their sum is minimised.
+    def losses(self, features: Mapping[str, Features], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return the weighted terms of the training loss, by name; the training minimizes their sum.
 
         Args:
             features: the teacher's stages for each view, :data:`NORMAL` included; without gradients. Masks are
-                handed on as they are, in a list of one.
-            random: draws what is random.
+                passed on unchanged, in a list of one.
+            rng: random generator.
 
         Returns:
             scalar float32 tensors.
@@ -112,7 +120,7 @@ class Phase(nn.Module):
         raise NotImplementedError
 
     def trained_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Parameter groups for the optimiser, with their learning rates."""
+        """Return parameter groups for the optimizer, with their learning rates."""
         raise NotImplementedError
 
 
@@ -126,142 +134,155 @@ class Method(Phase):
         self.teacher = teacher
         self.config = config
         self.to_map = SmoothUpsampling(config.smoothing_sigma)
-        self.background = OwnBackground() if config.background == "learned" else None
-        pixels, features = (config.matching in (kind, "both") for kind in ("pixels", "features"))
-        self.pixel_matching = nn.Sequential(ToneMatching(), SpectrumMatching()) if pixels else None
-        matched = teacher.info.channels[:2] if features else ()
+        self.normalization = LearnedNormalization() if config.score_normalization == "learned" else None
+        image, features = (config.correction in (kind, "both") for kind in ("image", "features"))
+        self.image_correction = nn.Sequential(ToneCorrection(), SpectrumCorrection()) if image else None
+        corrected = teacher.info.channels[:2] if features else ()
         if features:
-            stage_modules(teacher.info.name)  # a teacher that cannot be adapted shows now, not after the training
-        self.feature_matching = nn.ModuleList(FeatureMatching(c, config.matching_weight) for c in matched)
-        self.matches = config.matching != "none"
-        self.turns = config.turned == "always"
+            stage_modules(teacher.info.name)  # refuse a teacher that cannot be adapted now, not after the training
+        self.feature_correction = nn.ModuleList(FeatureMatching(c, config.correction_weight) for c in corrected)
+        self.correction_enabled = config.correction != "none"
+        self.rotates = config.random_rotation == "always"
 
-    def use_matching(self, wanted: bool) -> None:
-        """Switch matching off, or on again.
+    def use_correction(self, enabled: bool) -> None:
+        """Switch shift correction off, or on again.
 
         Raises:
-            ModelError: it is wanted of a model that was trained without.
+            ModelError: it is switched on for a model that was trained without correction.
         """
-        if wanted and self.config.matching == "none":
-            raise ModelError("the model was trained without matching and holds nothing to match to: train it again")
-        self.matches = wanted
+        if enabled and self.config.correction == "none":
+            raise ModelError(
+                "the model was trained without shift correction and holds no statistics for it: train it again"
+            )
+        self.correction_enabled = enabled
 
     def prepare(self, pixels: NDArray[np.uint8]) -> None:
-        """Before the training: find out what the good images uint8 [N, H, W, 3] allow."""
-        if self.config.turned == "auto":
-            self.turns = lie_in_every_direction(pixels)
+        """Resolve settings that depend on the good images, before the training.
 
-    def look(self, images: Tensor, random: np.random.Generator) -> Tensor | None:
-        """Another look at good parts, as good as the first; None where the settings ask for none.
+        Args:
+            pixels: uint8 [N, H, W, 3].
+        """
+        if self.config.random_rotation == "auto":
+            self.rotates = has_every_direction(pixels)
+
+    def augmented_view(self, images: Tensor, rng: np.random.Generator) -> Tensor | None:
+        """Return another view of good parts that is as good as the original; None where the settings ask for none.
 
         Args:
             images: float [B, 3, H, W] in [0, 1].
-            random: draws what is random.
+            rng: random generator.
 
         Returns:
-            of the same shape.
+            a tensor of the same shape.
         """
-        if not self.config.views_share:
+        if not self.config.augment_share:
             return None
-        look = turned(images, random) if self.turns else images
-        if self.config.views != "none":
-            look = augmix(look, random, self.config.views)
-        if self.config.shrunk and self.pixel_matching is not None:
-            spectrum = self.pixel_matching[1]
-            assert isinstance(spectrum, SpectrumMatching)
-            least, most = map(math.log, SHRUNK)
-            deviations = np.exp(random.uniform(least, most, len(images)))
+        view = random_rotation(images, rng) if self.rotates else images
+        if self.config.augment != "none":
+            view = augmix(view, rng, self.config.augment)
+        if self.config.denoise_augmentation and self.image_correction is not None:
+            spectrum = self.image_correction[1]
+            assert isinstance(spectrum, SpectrumCorrection)
+            low, high = map(math.log, DENOISE_DEVIATIONS)
+            deviations = np.exp(rng.uniform(low, high, len(images)))
             with torch.no_grad():
-                look = spectrum.shrink(look, torch.from_numpy(deviations).to(images)).clamp(0, 1)
-        return None if look is images else look
+                view = spectrum.denoise(view, torch.from_numpy(deviations).to(images)).clamp(0, 1)
+        return None if view is images else view
 
     def phases(self) -> Sequence[Phase]:
-        """The parts of the training, in order; the first one trains what the anomaly map is made of."""
+        """Return the parts of the training, in order; the first one trains what the anomaly map is made of."""
         return [self]
 
-    def arrange(self) -> None:
+    def to_channels_last(self) -> None:
         """Put the weights in the memory order in which each part computes fastest; results stay the same."""
         self.to(memory_format=torch.channels_last)
 
-    def rebuild(self, features: Features) -> Features:
-        """The student's stages for the teacher's; what inference compares."""
+    def reconstruct(self, features: Features) -> Features:
+        """Return the student's stages for the teacher's."""
         raise NotImplementedError
 
     def features(self, images: Tensor) -> Features:
-        """The teacher's stages of images [B, 3, H, W] in [0, 1], matched if that is on."""
-        if not self.matches:
+        """Return the teacher's stages of images [B, 3, H, W] in [0, 1], with shift correction if it is enabled."""
+        if not self.correction_enabled:
             return self.teacher(images)
-        if self.pixel_matching is not None:
-            images = self.pixel_matching(images)
-        return self.teacher(images, list(self.feature_matching))
+        if self.image_correction is not None:
+            images = self.image_correction(images)
+        return self.teacher(images, list(self.feature_correction))
 
-    def distances(self, features: Features, rebuilt: Features, size: tuple[int, int]) -> Tensor:
-        """The smoothed distance between teacher and student, float32 [B, H, W], not negative."""
-        return self.to_map([cosine_distance(*pair) for pair in zip(features, rebuilt, strict=True)], size)
+    def distances(self, features: Features, reconstructed: Features, size: tuple[int, int]) -> Tensor:
+        """Return the smoothed distance between teacher and student, float32 [B, H, W], not negative."""
+        return self.to_map([cosine_distance(*pair) for pair in zip(features, reconstructed, strict=True)], size)
 
-    def against_background(self, maps: Tensor) -> Tensor:
-        """Smoothed distances [B, H, W], each measured against its own background."""
-        if self.background is not None:
-            return self.background(maps)
-        return maps if self.config.background == "none" else above_own_background(maps)
+    def normalize_maps(self, maps: Tensor) -> Tensor:
+        """Return smoothed distances [B, H, W] after score normalization."""
+        if self.normalization is not None:
+            return self.normalization(maps)
+        return maps if self.config.score_normalization == "none" else median_normalization(maps)
 
-    def compare(self, features: Features, size: tuple[int, int]) -> Tensor:
-        """The anomaly map, float32 [B, H, W], from the teacher's stages."""
-        return self.against_background(self.distances(features, self.rebuild(features), size))
+    def score_map(self, features: Features, size: tuple[int, int]) -> Tensor:
+        """Return the anomaly map, float32 [B, H, W], from the teacher's stages."""
+        return self.normalize_maps(self.distances(features, self.reconstruct(features), size))
 
     def anomaly_map(self, images: Tensor) -> Tensor:
-        """The smoothed anomaly map.
+        """Return the smoothed anomaly map.
 
         Args:
             images: float [B, 3, H, W] in [0, 1]; H and W multiples of 32.
 
         Returns:
-            float32 [B, H, W]; higher is more anomalous. Against the median 0 is the image's own background; against a
-            learned background it is a logarithm, and the highest value of a good image lies about 0; with "none" the
-            papers' sum of distances.
+            float32 [B, H, W]; higher is more anomalous. With score normalization "median", 0 is the image's own
+            background. With "learned", the values are logarithms, and the maximum of a good image is about 0. With
+            "none", the values are the papers' sum of distances.
         """
-        return self.compare(self.features(images), (images.shape[-2], images.shape[-1]))
+        return self.score_map(self.features(images), (images.shape[-2], images.shape[-1]))
 
-    def learn(self, pixels: NDArray[np.uint8], random: np.random.Generator) -> None:
-        """After the training: learn what matching and background need from good training images.
+    def fit_statistics(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> None:
+        """Fit correction and score normalization to good training images, after the training.
 
         Args:
-            pixels: uint8 [N, H, W, 3]; a random sample of them is looked at.
-            random: draws the sample and the views.
+            pixels: uint8 [N, H, W, 3]; a random sample of them is used.
+            rng: draws the sample and the augmented views.
         """
-        chosen = np.sort(random.choice(len(pixels), min(len(pixels), LEARNED_FROM), replace=False))
+        selected = np.sort(rng.choice(len(pixels), min(len(pixels), STATISTICS_IMAGES), replace=False))
         batches = [
-            to_images(torch.from_numpy(np.ascontiguousarray(pixels[chosen[k : k + CHUNK]])).to(self.teacher.device))
-            for k in range(0, len(chosen), CHUNK)
+            to_images(torch.from_numpy(np.ascontiguousarray(pixels[selected[k : k + CHUNK]])).to(self.teacher.device))
+            for k in range(0, len(selected), CHUNK)
         ]
         self.eval()
-        if self.pixel_matching is not None:
-            tones, spectrum = self.pixel_matching
-            assert isinstance(tones, ToneMatching) and isinstance(spectrum, SpectrumMatching)
-            tones.learn(batches)
-            spectrum.learn(tones(images) for images in batches)
-        matched = self.pixel_matching or nn.Identity()
-        for stage, matching in enumerate(self.feature_matching):
-            assert isinstance(matching, FeatureMatching)
-            before = list(self.feature_matching)[:stage]
-            matching.learn(self.teacher(matched(images), before)[stage] for images in batches)
-        if self.background is not None:
-            looks = (look for images in batches for look in (images, augmix(images, random)))
+        self._fit_correction(batches)
+        if self.normalization is not None:
+            views = (view for images in batches for view in (images, augmix(images, rng)))
             maps = []
-            for look in looks:
-                features = self.features(look)
-                maps.append(self.distances(features, self.rebuild(features), (look.shape[-2], look.shape[-1])))
-            self.background.learn(maps)
+            for view in views:
+                features = self.features(view)
+                maps.append(self.distances(features, self.reconstruct(features), (view.shape[-2], view.shape[-1])))
+            self.normalization.fit(maps)
 
-    def learn_scale(self, pixels: NDArray[np.uint8]) -> None:
-        """Bring maps of several kinds to one scale, with held-out good images uint8 [N, H, W, 3]; nothing to do for one."""
+    def _fit_correction(self, batches: Sequence[Tensor]) -> None:
+        if self.image_correction is not None:
+            tones, spectrum = self.image_correction
+            assert isinstance(tones, ToneCorrection) and isinstance(spectrum, SpectrumCorrection)
+            tones.fit(batches)
+            spectrum.fit(tones(images) for images in batches)
+        correct_image = self.image_correction or nn.Identity()
+        for stage, matching in enumerate(self.feature_correction):
+            assert isinstance(matching, FeatureMatching)
+            before = list(self.feature_correction)[:stage]
+            matching.fit(self.teacher(correct_image(images), before)[stage] for images in batches)
+
+    def fit_scale(self, pixels: NDArray[np.uint8]) -> None:
+        """Bring several kinds of maps to one scale; does nothing for a method with one kind.
+
+        Args:
+            pixels: good calibration images, uint8 [N, H, W, 3].
+        """
 
 
 class Inspector(nn.Module):
-    """The one inference path: what is evaluated, shown and exported is this module.
+    """The single inference path: evaluation, prediction and export all run this module.
 
     Args:
-        method: in any mode; the inspector puts it in eval mode.
+        method: in any mode; the inspector switches it to eval mode.
     """
 
     def __init__(self, method: Method):
@@ -284,12 +305,12 @@ class Inspector(nn.Module):
 
 @contextmanager
 def exact_inference() -> Iterator[None]:
-    """No gradients, and float32 that is float32: on a GPU convolutions would round to TF32, and a threshold would move."""
+    """Disable gradients and TF32: on a GPU, convolutions in TF32 would round, and a threshold would move."""
     flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.inference_mode(), flags:
         yield
 
 
 def to_images(pixels: Tensor) -> Tensor:
-    """uint8 [B, H, W, 3] to float32 [B, 3, H, W] in [0, 1], in channels-last memory (no copy of the layout)."""
+    """Convert uint8 [B, H, W, 3] to float32 [B, 3, H, W] in [0, 1], in channels-last memory (no copy of the layout)."""
     return pixels.permute(0, 3, 1, 2).to(torch.float32) / 255

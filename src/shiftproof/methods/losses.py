@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from shiftproof.errors import unknown
 
 DISTILLATIONS = ("hard", "position", "flattened")
-SSOT = ("pairwise", "published", "off")
+SSOT = ("pairwise", "reference", "off")
 LEAST_UNIT = 0.05  # of a channel in the structure loss, over the mean of all channels' units
 EPSILON = 1e-16  # under a product of two squared norms: a map of zeros has distance 1 and a finite gradient
 
@@ -76,8 +76,8 @@ def structure_loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
         expected, found = expected.float().flatten(2), found.float().flatten(2)
         unit = expected.std(dim=(0, 2), correction=0, keepdim=True)
         unit = unit.maximum(LEAST_UNIT * unit.mean()).clamp_min(1e-6)
-        wanted, given = (expected / unit).log_softmax(dim=2), (found / unit).log_softmax(dim=2)
-        terms.append((wanted.exp() * (wanted - given)).sum(dim=2).mean())
+        target, output = (expected / unit).log_softmax(dim=2), (found / unit).log_softmax(dim=2)
+        terms.append((target.exp() * (target - output)).sum(dim=2).mean())
     return _sum(terms)
 
 
@@ -113,19 +113,19 @@ def contrast_loss(noisy: list[Tensor], projected: list[Tensor], margin: float = 
     return _sum(terms)
 
 
-def ssot_loss(projected: list[Tensor], random: np.random.Generator, kind: str = "pairwise", points: int = 64) -> Tensor:
+def ssot_loss(projected: list[Tensor], rng: np.random.Generator, kind: str = "pairwise", points: int = 64) -> Tensor:
     """Self-supervised optimal transport: projected features of normal images are to be distributed alike (RD++, eq. 4).
 
     - "pairwise": image i against image pi(i), pi(i) != i; each map is a cloud of sampled positions with unit features
       in channel space. The images of the (shuffled) batch are paired half against half; the divergence is symmetric,
       so one direction is enough.
-    - "published": what the paper's code computes: the batch against a permutation of itself, both as one cloud. A cloud
-      does not depend on the order of its points, so this is zero and so is its gradient; kept to show just that.
+    - "reference": as the paper's code computes it: the batch against a permutation of itself, both as one cloud. A cloud
+      does not depend on the order of its points, so the loss and its gradient are zero; kept for comparison.
     - "off": zero.
 
     Args:
         projected: stages [B, C_k, H_k, W_k].
-        random: draws positions.
+        rng: draws positions.
         kind: one of the above.
         points: positions sampled from each map, at most.
 
@@ -138,8 +138,8 @@ def ssot_loss(projected: list[Tensor], random: np.random.Generator, kind: str = 
     batch = projected[0].shape[0]
     if kind == "off" or batch < 2:
         return projected[0].new_zeros((), dtype=torch.float32)
-    if kind == "published":
-        order = torch.from_numpy(random.permutation(batch)).to(projected[0].device)
+    if kind == "reference":
+        order = torch.from_numpy(rng.permutation(batch)).to(projected[0].device)
         images = [stage.float().flatten(1).softmax(dim=1) for stage in projected]
         with torch.autocast(projected[0].device.type, enabled=False):
             return _sum(_sinkhorn()(cloud, cloud[order]) for cloud in images)
@@ -149,8 +149,8 @@ def ssot_loss(projected: list[Tensor], random: np.random.Generator, kind: str = 
     for stage in projected:
         clouds = F.normalize(stage.float().flatten(2).transpose(1, 2), dim=2)
         if clouds.shape[1] > points:
-            chosen = torch.from_numpy(random.choice(clouds.shape[1], points, replace=False)).to(stage.device)
-            clouds = clouds[:, chosen]
+            selected = torch.from_numpy(rng.choice(clouds.shape[1], points, replace=False)).to(stage.device)
+            clouds = clouds[:, selected]
         # The Sinkhorn loop sees no more than its own small clouds: keep autocast away from its logarithms.
         with torch.autocast(stage.device.type, enabled=False):
             terms.append(_sinkhorn()(clouds[first].contiguous(), clouds[second].contiguous()).mean())
@@ -169,7 +169,7 @@ def _sinkhorn() -> Any:
 def _products(first: list[Tensor], second: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """For each stage the inner products at every position, [B, H * W] each: first with second, and each with itself.
 
-    All three distances are made of these sums, which need none of the full-size quotients of normalised features.
+    All three distances are made of these sums, which need none of the full-size quotients of normalized features.
     """
     for a, b in zip(first, second, strict=True):
         a, b = a.float(), b.float()

@@ -13,11 +13,11 @@ from shiftproof.errors import UsageError
 from shiftproof.methods import METHODS, Inspector
 from shiftproof.methods.base import MASKS, NORMAL
 from shiftproof.methods.gnl import SYNTHETIC, Gnl
-from shiftproof.methods.rd import LOOKS
+from shiftproof.methods.rd import AUGMENTED
 from shiftproof.networks.teacher import Teacher, describe_teacher
 from shiftproof.synthesis.textures import Textures
 
-from .test_methods import EVERY_PART, TEACHERS, anomaly_maps, images, learn, pixels_of, state, step
+from .test_methods import EVERY_PART, TEACHERS, anomaly_maps, fit_all, images, pixels_of, state, step
 
 BOTH = pytest.mark.parametrize("name", ["gnl", "fusion"])
 
@@ -63,12 +63,12 @@ def test_blind_training_sees_no_test_shift_in_any_of_its_parts(name: str, no_dri
     for seed in range(3):
         for phase in method.phases():
             phase.views(images(4), np.random.default_rng(seed))
-    learn(method)  # the background is learned from views as well
+    fit_all(method)  # score normalization is fitted to augmented views as well
 
 
 @BOTH
 def test_production_training_does(name: str, no_drift: None):
-    for phase in gnl(name, views="production").phases():
+    for phase in gnl(name, augment="production").phases():
         with pytest.raises(ShiftSeenError):
             phase.views(images(4), np.random.default_rng(0))
 
@@ -81,10 +81,10 @@ def is_tone_curve(before: Tensor, after: Tensor) -> bool:
 @BOTH
 def test_blind_views_change_tones_alone(name: str):
     batch = levels(6)
-    method = gnl(name, shrunk=False)
-    looks = method.views(batch, np.random.default_rng(1))[LOOKS]
-    assert len(looks) == 3
-    for before, after in zip(batch.flatten(0, 1), looks.flatten(0, 1), strict=False):
+    method = gnl(name, denoise_augmentation=False)
+    augmented = method.views(batch, np.random.default_rng(1))[AUGMENTED]
+    assert len(augmented) == 3
+    for before, after in zip(batch.flatten(0, 1), augmented.flatten(0, 1), strict=False):
         assert is_tone_curve(before, after)
     views = method.phases()[1].views(batch, np.random.default_rng(1))
     masks = views[MASKS]
@@ -98,34 +98,34 @@ def test_blind_views_change_tones_alone(name: str):
 
 @pytest.mark.parametrize(("share", "count", "expected"), [(0.5, 16, 8), (1.0, 3, 3), (0.5, 2, 1), (0.1, 1, 1)])
 def test_a_share_of_the_batch_gets_a_view(share: float, count: int, expected: int):
-    views = gnl(views_share=share).views(images(count), np.random.default_rng(0))
-    assert {name: len(view) for name, view in views.items()} == {LOOKS: expected}
+    views = gnl(augment_share=share).views(images(count), np.random.default_rng(0))
+    assert {name: len(view) for name, view in views.items()} == {AUGMENTED: expected}
 
 
 @BOTH
 def test_without_views_nothing_is_mixed(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("shiftproof.methods.base.augmix", lambda *_: pytest.fail("an AugMix view was made"))
-    method = gnl(name, views_share=0.0, segmentation=True).train()
+    method = gnl(name, augment_share=0.0, segmentation=True).train()
     for phase in method.phases():
-        assert LOOKS not in phase.views(images(4), np.random.default_rng(0))
+        assert AUGMENTED not in phase.views(images(4), np.random.default_rng(0))
     assert {"distill", "structure"} <= step(method, images(4)).keys()
 
 
 def test_fusion_has_the_views_and_the_losses_of_both():
     method = gnl("fusion").train()
-    assert method.views(images(4), np.random.default_rng(0)).keys() == {LOOKS, "noisy"}
+    assert method.views(images(4), np.random.default_rng(0)).keys() == {AUGMENTED, "noisy"}
     assert step(method, images(4)).keys() == {"distill", "structure", "ssot", "reconstruct", "contrast"}
     assert step(gnl().train(), images(4)).keys() == {"distill", "structure"}
 
 
-def test_the_student_is_to_rebuild_the_views_as_well():
+def test_the_student_reconstructs_the_views_as_well():
     """The loss of images and views is that of one batch of both."""
-    method, random = gnl().eval(), np.random.default_rng(0)
-    batch, looks = images(4), images(2, seed=1)
+    method, rng = gnl().eval(), np.random.default_rng(0)
+    batch, augmented = images(4), images(2, seed=1)
     with torch.no_grad():
-        both = method.losses({NORMAL: method.teacher(batch), LOOKS: method.teacher(looks)}, random)
-        teacher = method.teacher(torch.cat([batch, looks]))
-        expected = method.distillation(teacher, method.rebuild(teacher))
+        both = method.losses({NORMAL: method.teacher(batch), AUGMENTED: method.teacher(augmented)}, rng)
+        teacher = method.teacher(torch.cat([batch, augmented]))
+        expected = method.distillation(teacher, method.reconstruct(teacher))
     for name, loss in both.items():
         torch.testing.assert_close(loss, expected[name])
 
@@ -140,7 +140,7 @@ def test_the_structure_loss_is_weighed_and_can_be_left_out():
 
 
 def test_without_segmentation_there_is_one_phase_and_one_map():
-    method = learn(gnl(segmentation=False))
+    method = fit_all(gnl(segmentation=False))
     assert method.phases() == [method]
     assert not [key for key in method.state_dict() if key.startswith(("head", "scale"))]
     with torch.no_grad():
@@ -150,7 +150,7 @@ def test_without_segmentation_there_is_one_phase_and_one_map():
 
 @BOTH
 def test_the_segmentation_adds_to_the_map(name: str):
-    method = learn(gnl(name))
+    method = fit_all(gnl(name))
     before = anomaly_maps(method, images(2))
     with torch.no_grad():
         method.head.last[1].weight.mul_(-3)
@@ -162,10 +162,10 @@ def test_both_maps_are_on_one_scale_learned_from_held_out_images():
     method = gnl()
     with torch.no_grad():
         method.head.last[1].weight.mul_(500)
-    learn(method)
+    fit_all(method)
     held_out = pixels_of(images(9, seed=7))
     with torch.no_grad():
-        method.learn_scale(held_out.numpy())
+        method.fit_scale(held_out.numpy())
         batch = held_out.permute(0, 3, 1, 2).float() / 255
         maps = method._maps(method.features(batch), (64, 64))
     assert torch.stack([each.amax(dim=(1, 2)).std() for each in maps]).max() > 0.1
@@ -226,6 +226,6 @@ def test_wrong_settings_are_refused(name: str, settings: dict[str, Any], message
 
 def test_fusion_has_the_settings_of_both():
     config = METHODS["fusion"].Config()
-    assert (config.views, config.ssot, config.segmentation) == ("blind", "off", False)
+    assert (config.augment, config.ssot, config.segmentation) == ("blind", "off", False)
     with pytest.raises(UsageError, match="unknown ssot"):
         gnl("fusion", ssot="twice")

@@ -214,7 +214,7 @@ def test_structure_is_zero_for_equal_features_and_positive_for_others(seed: int,
     torch.testing.assert_close(structure_loss(first, second), plain, rtol=1e-3, atol=1e-4)
 
 
-def as_published(teacher: Stages, student: Stages) -> Tensor:
+def as_in_the_reference(teacher: Stages, student: Stages) -> Tensor:
     """GNL's: exponentials as they are, and a mean over positions of what sums to one over positions."""
     total = torch.zeros(())
     for a, b in zip(teacher, student, strict=True):
@@ -229,13 +229,13 @@ def test_structure_is_of_the_size_of_the_cosine_term_where_a_map_is_badly_rebuil
     teacher, student = stages(0, shapes), stages(1, shapes)
     cosine = position_distillation_loss(teacher, student)
     assert 0.2 < structure_loss(teacher, student) / cosine < 5
-    assert as_published(teacher, student) / cosine < 0.01
+    assert as_in_the_reference(teacher, student) / cosine < 0.01
 
 
 def test_structure_does_not_overflow():
     """Features of EfficientNet reach dozens, and exp(89) is beyond float32."""
     teacher, student = ([200 * feature for feature in stages(seed)] for seed in (0, 1))
-    assert not as_published(teacher, student).isfinite()
+    assert not as_in_the_reference(teacher, student).isfinite()
     for scale in (1.0, 1e4, 1e12):
         trained = [(scale * feature).requires_grad_() for feature in student]
         loss = structure_loss(teacher, trained)
@@ -328,10 +328,10 @@ def test_contrast_has_a_gradient_and_grows_with_the_likeness():
 # ------------------------------------------------------------------------------------------------------------ ssot
 
 
-def test_ssot_as_published_is_zero_and_teaches_nothing():
+def test_ssot_as_in_the_reference_is_zero_and_teaches_nothing():
     """A cloud against a permutation of itself: whatever the features, there is nothing to learn from it."""
     trained = [feature.requires_grad_() for feature in stages(0)]
-    loss = ssot_loss(trained, generator(), "published")
+    loss = ssot_loss(trained, generator(), "reference")
     loss.backward()
     assert abs(loss.item()) < 1e-6
     assert max(feature.grad.abs().max().item() for feature in trained) < 1e-8
@@ -363,7 +363,7 @@ def test_ssot_asks_for_a_distribution_and_not_for_places():
 
 def test_ssot_of_a_batch_without_any_structure_is_zero():
     """All points in one place, as of blank images: there is no distance to measure a schedule by."""
-    for kind in ("pairwise", "published"):
+    for kind in ("pairwise", "reference"):
         assert ssot_loss([torch.ones(4, 6, 4, 4)], generator(), kind).item() == pytest.approx(0, abs=1e-4)
 
 
@@ -428,7 +428,7 @@ def every_loss(first: Stages, second: Stages) -> Iterator[tuple[str, Tensor]]:
     yield "structure", structure_loss(first, second)
     yield "reconstruct", reconstruct_loss(second, first)
     yield "contrast", contrast_loss(first, second)
-    for kind in ("pairwise", "published"):
+    for kind in ("pairwise", "reference"):
         yield kind, ssot_loss(second, generator(), kind)
 
 

@@ -12,12 +12,16 @@ from torch import Tensor, nn
 from shiftproof.errors import ModelError, UsageError
 from shiftproof.methods import METHODS, Inspector, Method, method_class, to_images
 from shiftproof.methods.base import MASKS, NORMAL, Features, Phase
-from shiftproof.methods.rd import LOOKS
+from shiftproof.methods.rd import AUGMENTED
 from shiftproof.networks.teacher import Teacher, describe_teacher
 
 TEACHERS = ("tf_efficientnet_lite0.in1k", "resnet18.tv_in1k")
 SIZES = ((64, 64), (64, 96))
-EVERY_PART = {"matching": "both", "background": "learned", "segmentation": True}  # of methods that have them all
+EVERY_PART = {
+    "correction": "both",
+    "score_normalization": "learned",
+    "segmentation": True,
+}  # of methods that have them all
 
 
 def build(method: str, teacher: str) -> Method:
@@ -34,20 +38,20 @@ def named(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def method(named: tuple[str, str]) -> Method:
-    """One that has learned what comes after the training."""
+    """A method with fitted statistics and scale."""
     torch.manual_seed(0)
     method = build(*named)
     if getattr(method, "head", None) is not None:  # as it starts, it says the same of everything
         nn.init.normal_(method.head.last[1].weight)
-    return learn(method)
+    return fit_all(method)
 
 
 def images(count: int, size: tuple[int, int] = (64, 64), seed: int = 0) -> Tensor:
     """Float [B, 3, H, W] in [0, 1]: smooth shapes with a little noise."""
-    random = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, 4, 4, generator=random)
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 4, 4, generator=generator)
     smooth = nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
-    return (smooth + 0.05 * torch.rand(count, 3, *size, generator=random)).clamp(0, 1)
+    return (smooth + 0.05 * torch.rand(count, 3, *size, generator=generator)).clamp(0, 1)
 
 
 def pixels_of(batch: Tensor) -> Tensor:
@@ -55,28 +59,28 @@ def pixels_of(batch: Tensor) -> Tensor:
     return (batch * 255).round().byte().permute(0, 2, 3, 1).contiguous()
 
 
-def learn(method: Method, good: Tensor | None = None) -> Method:
+def fit_all(method: Method, good: Tensor | None = None) -> Method:
     pixels = pixels_of(images(6) if good is None else good).numpy()
     with torch.no_grad():
-        method.learn(pixels, np.random.default_rng(0))
-        method.learn_scale(pixels[:4])
+        method.fit_statistics(pixels, np.random.default_rng(0))
+        method.fit_scale(pixels[:4])
     return method
 
 
 def step(phase: Phase, batch: Tensor, seed: int = 0) -> dict[str, Tensor]:
     """One training step's losses, as the training loop computes them."""
-    random = np.random.default_rng(seed)
-    views = phase.views(batch, random)
+    rng = np.random.default_rng(seed)
+    views = phase.views(batch, rng)
     features: dict[str, Features] = {MASKS: [views.pop(MASKS)]} if MASKS in views else {}
     with torch.no_grad():
         features |= {name: phase.teacher(view) for name, view in views.items()}
         if phase.reads_normal:
             features[NORMAL] = phase.teacher(batch)
-    return phase.losses(features, random)
+    return phase.losses(features, rng)
 
 
 def trained_by(phase: Phase, method: Method) -> set[str]:
-    """The names of the parameters that a phase gives to the optimiser."""
+    """The names of the parameters that a phase gives to the optimizer."""
     given = {id(parameter) for group in phase.trained_parameters(0.01) for parameter in group["params"]}
     return {name for name, parameter in method.named_parameters() if id(parameter) in given}
 
@@ -188,11 +192,11 @@ def test_a_phase_changes_what_it_trains_and_its_statistics_and_nothing_else(name
     for phase in method.phases():
         phase.train()
         before, trained = state(method), trained_by(phase, method)
-        optimiser = torch.optim.AdamW(phase.trained_parameters(5e-3), weight_decay=1e-4)
+        optimizer = torch.optim.AdamW(phase.trained_parameters(5e-3), weight_decay=1e-4)
         for seed in range(2):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             total(step(phase, images(4), seed)).backward()
-            optimiser.step()
+            optimizer.step()
         changed = {key for key, value in method.state_dict().items() if not torch.equal(value, before[key])}
         parts = {name.split(".")[0] for name in trained}
         assert trained <= changed | {n for n, p in method.named_parameters() if id(p) in cancelled(method)}
@@ -254,7 +258,7 @@ def test_views_are_of_the_first_images(method: Method):
             assert (batch - image).abs().mean(dim=(1, 2, 3)).argmin() == k, name
 
 
-# ------------------------------------------------------------------------------------------------------------- looks
+# -------------------------------------------------------------------------------------------------- augmented views
 
 
 def every(angle_step: float, count: int) -> np.ndarray:
@@ -266,60 +270,65 @@ def every(angle_step: float, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("turned", "step", "turns"),
+    ("random_rotation", "step", "rotates"),
     [("auto", 7.0, True), ("auto", 0.0, False), ("always", 0.0, True), ("never", 7.0, False)],
 )
 @pytest.mark.parametrize("name", METHODS)
-def test_good_images_that_lie_anyhow_are_turned_further(name: str, turned: str, step: float, turns: bool):
+def test_good_images_of_every_direction_are_rotated_further(
+    name: str, random_rotation: str, step: float, rotates: bool
+):
     cls = METHODS[name]
-    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(turned=turned, views="none", shrunk=False))
+    method = cls(
+        Teacher(describe_teacher(TEACHERS[0])),
+        cls.Config(random_rotation=random_rotation, augment="none", denoise_augmentation=False),
+    )
     pixels = every(step, 60)
     method.prepare(pixels)
-    assert method.turns is turns
+    assert method.rotates is rotates
     views = method.views(to_images(torch.from_numpy(pixels[:4])), np.random.default_rng(0))
-    assert (LOOKS in views) is turns
-    if turns:
-        assert len(views[LOOKS]) == 2
+    assert (AUGMENTED in views) is rotates
+    if rotates:
+        assert len(views[AUGMENTED]) == 2
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_looks_are_further_images_of_the_distillation(name: str):
-    """The student is to rebuild what the teacher sees in them, as if they were of the batch."""
+    """The student is to reconstruct what the teacher sees in them, as if they were of the batch."""
     torch.manual_seed(0)
     cls = METHODS[name]
-    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(turned="always")).eval()
-    batch, random = images(4), np.random.default_rng(0)
+    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(random_rotation="always")).eval()
+    batch, rng = images(4), np.random.default_rng(0)
     with torch.no_grad():
-        views = {key: method.teacher(view) for key, view in method.views(batch, random).items()}
-        distilled = method.losses({NORMAL: method.teacher(batch), **views}, random)["distill"]
-        good = [torch.cat(pair) for pair in zip(method.teacher(batch), views[LOOKS], strict=True)]
-        expected = method.distillation(good, method.rebuild(good))["distill"]
+        views = {key: method.teacher(view) for key, view in method.views(batch, rng).items()}
+        distilled = method.losses({NORMAL: method.teacher(batch), **views}, rng)["distill"]
+        good = [torch.cat(pair) for pair in zip(method.teacher(batch), views[AUGMENTED], strict=True)]
+        expected = method.distillation(good, method.reconstruct(good))["distill"]
     torch.testing.assert_close(distilled, expected)
 
 
-def test_shrunk_views_lack_the_fine_detail_and_need_matching_of_pixels():
+def test_denoised_views_lack_the_fine_detail_and_need_image_correction():
     cls = METHODS["rd"]
     teacher = Teacher(describe_teacher(TEACHERS[0]))
     batch = images(8)
-    look = cls(teacher, cls.Config()).look(batch, np.random.default_rng(0))
-    assert look is not None and look.min() >= 0 and look.max() <= 1
-    assert look.diff(dim=3).abs().mean() < batch.diff(dim=3).abs().mean()
-    assert (look.mean(dim=(2, 3)) - batch.mean(dim=(2, 3))).abs().max() < 0.01
-    for settings in ({"shrunk": False}, {"views_share": 0.0}, {"matching": "none"}):
-        assert cls(teacher, cls.Config(**settings)).look(batch, np.random.default_rng(0)) is None
+    view = cls(teacher, cls.Config()).augmented_view(batch, np.random.default_rng(0))
+    assert view is not None and view.min() >= 0 and view.max() <= 1
+    assert view.diff(dim=3).abs().mean() < batch.diff(dim=3).abs().mean()
+    assert (view.mean(dim=(2, 3)) - batch.mean(dim=(2, 3))).abs().max() < 0.01
+    for settings in ({"denoise_augmentation": False}, {"augment_share": 0.0}, {"correction": "none"}):
+        assert cls(teacher, cls.Config(**settings)).augmented_view(batch, np.random.default_rng(0)) is None
 
 
 def test_every_phase_lowers_its_loss(named: tuple[str, str]):
     torch.manual_seed(0)
     for phase in build(*named).phases():
         phase.train()
-        optimiser = torch.optim.Adam(phase.trained_parameters(5e-3), betas=(0.5, 0.999))
+        optimizer = torch.optim.Adam(phase.trained_parameters(5e-3), betas=(0.5, 0.999))
         batch, values = images(2), []
         for _ in range(6):
             loss = total(step(phase, batch))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             values.append(loss.item())
         assert values[-1] < 0.9 * values[0]
 
@@ -334,7 +343,7 @@ def test_what_is_learned_from_any_images_gives_finite_maps(name: str, value: flo
     torch.manual_seed(0)
     method = build(name, TEACHERS[0])
     before = state(method)
-    learn(method, images(5) if value is None else torch.full((5, 3, 64, 64), value))
+    fit_all(method, images(5) if value is None else torch.full((5, 3, 64, 64), value))
     after = method.state_dict()
     assert {key: tensor.shape for key, tensor in after.items()} == {key: tensor.shape for key, tensor in before.items()}
     assert all(tensor.isfinite().all() for tensor in after.values())
@@ -349,57 +358,57 @@ def test_what_is_learned_from_any_images_gives_finite_maps(name: str, value: flo
 
 def test_matching_can_be_left_out_and_taken_up_again(method: Method):
     batch = 0.4 * images(2) + 0.3
-    matched = anomaly_maps(method, batch)
-    method.use_matching(False)
+    corrected = anomaly_maps(method, batch)
+    method.use_correction(False)
     bare = anomaly_maps(method, batch)
-    method.use_matching(True)
-    assert not torch.allclose(bare, matched, atol=1e-3)
-    assert torch.equal(anomaly_maps(method, batch), matched)
+    method.use_correction(True)
+    assert not torch.allclose(bare, corrected, atol=1e-3)
+    assert torch.equal(anomaly_maps(method, batch), corrected)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_model_without_matching_has_nothing_to_match_to(name: str):
+def test_a_model_without_correction_has_nothing_to_match_to(name: str):
     cls = METHODS[name]
-    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(matching="none"))
-    assert not [key for key in method.state_dict() if "matching" in key]
-    method.use_matching(False)
-    with pytest.raises(ModelError, match="trained without matching and holds nothing to match to: train it") as raised:
-        method.use_matching(True)
+    method = cls(Teacher(describe_teacher(TEACHERS[0])), cls.Config(correction="none"))
+    assert not [key for key in method.state_dict() if "correction" in key]
+    method.use_correction(False)
+    with pytest.raises(ModelError, match="trained without shift correction") as raised:
+        method.use_correction(True)
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("matching", "left"), [("pixels", 0.3), ("features", 0.8), ("both", 0.3)])
+@pytest.mark.parametrize(("correction", "left"), [("image", 0.3), ("features", 0.8), ("both", 0.3)])
 @pytest.mark.parametrize("teacher", TEACHERS)
-def test_what_a_shift_has_moved_is_put_right_before_anything_is_compared(teacher: str, matching: str, left: float):
+def test_what_a_shift_has_moved_is_put_right_before_anything_is_compared(teacher: str, correction: str, left: float):
     """Of the change that light and contrast make to the teacher's features no more is left than that."""
     torch.manual_seed(0)
-    method = METHODS["rd"](Teacher(describe_teacher(teacher)), METHODS["rd"].Config(matching=matching))
+    method = METHODS["rd"](Teacher(describe_teacher(teacher)), METHODS["rd"].Config(correction=correction))
     good = images(1)
-    learn(method, good.expand(4, -1, -1, -1))
+    fit_all(method, good.expand(4, -1, -1, -1))
 
     def change() -> list[float]:
         with torch.no_grad():
             pairs = zip(method.features(good), method.features(0.5 * good + 0.25), strict=True)
             return [((shifted - before).norm() / before.norm()).item() for before, shifted in pairs]
 
-    matched = change()
-    method.use_matching(False)
-    for after, before in zip(matched, change(), strict=True):
+    corrected = change()
+    method.use_correction(False)
+    for after, before in zip(corrected, change(), strict=True):
         assert after < left * before
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"matching": "bth"}, "unknown matching 'bth'; did you mean both"),
-        ({"background": "mean"}, "unknown background 'mean'"),
-        ({"matching_weight": 2.0}, "matching weight 2.0 is out of range: expected 0"),
-        ({"matching_weight": -0.1}, "matching weight -0.1 is out of range"),
-        ({"matching_weight": 0.9}, "matching weight 0.9 is of matched features, and matching is 'pixels'"),
-        ({"matching_weight": float("nan")}, "matching weight nan is out of range"),
-        ({"views": "blnd"}, "unknown views 'blnd'; did you mean blind"),
-        ({"views_share": -0.5}, "views share -0.5 is out of range: expected 0 .no views. to 1"),
-        ({"turned": "alway"}, "unknown turned views 'alway'; did you mean always"),
+        ({"correction": "bth"}, "unknown correction 'bth'; did you mean both"),
+        ({"score_normalization": "mean"}, "unknown score normalization 'mean'"),
+        ({"correction_weight": 2.0}, "correction weight 2.0 is out of range: expected 0"),
+        ({"correction_weight": -0.1}, "correction weight -0.1 is out of range"),
+        ({"correction_weight": 0.9}, "correction weight 0.9 applies to features, and correction is 'image'"),
+        ({"correction_weight": float("nan")}, "correction weight nan is out of range"),
+        ({"augment": "blnd"}, "unknown augmentation 'blnd'; did you mean blind"),
+        ({"augment_share": -0.5}, "augment share -0.5 is out of range: expected 0 .no views. to 1"),
+        ({"random_rotation": "alway"}, "unknown random rotation 'alway'; did you mean always"),
     ],
 )
 @pytest.mark.parametrize("name", METHODS)
@@ -448,7 +457,7 @@ def test_rdpp_trains_its_projection_at_a_fifth_of_the_rate():
 @pytest.mark.parametrize(("share", "count", "expected"), [(0.25, 16, 4), (1.0, 3, 3), (0.25, 2, 1), (0.25, 1, 1)])
 def test_rdpp_gives_a_share_of_the_batch_a_noisy_view(share: float, count: int, expected: int):
     batch = images(count, (32, 32))
-    views = rdpp(noisy_share=share, shrunk=False).views(batch, np.random.default_rng(0))
+    views = rdpp(noisy_share=share, denoise_augmentation=False).views(batch, np.random.default_rng(0))
     assert {name: len(view) for name, view in views.items()} == {"noisy": expected}
 
 
@@ -475,11 +484,11 @@ def test_rdpp_rebuilds_through_its_projection_in_training_and_after():
     assert not torch.allclose(anomaly_maps(method, batch), before)
 
 
-def test_rdpp_as_published_learns_nothing_from_ssot():
+def test_rdpp_as_reference_learns_nothing_from_ssot():
     batch = images(4)
-    pairwise, published, off = (
-        step(rdpp(ssot=kind), batch)["ssot"].item() for kind in ("pairwise", "published", "off")
+    pairwise, reference, off = (
+        step(rdpp(ssot=kind), batch)["ssot"].item() for kind in ("pairwise", "reference", "off")
     )
     assert pairwise > 1e-3
-    assert abs(published) < 1e-6
+    assert abs(reference) < 1e-6
     assert off == 0

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shiftproof.networks.order import kth_smallest
+from shiftproof.networks.selection import kth_smallest
 
-FLOOR = 1e-6  # under distances and spreads: what lies below is equal
-TEMPER = 0.25  # power of its spread that a map is divided by: 0 is none, 1 would count in spreads
-RIDGE = 0.005  # of the background's model, for each image and unit of variance
+FLOOR = 1e-6  # lower bound of distances and spreads
+TEMPER = 0.25  # exponent of the spread that a map is divided by: 0 does not divide, 1 divides by the spread
+RIDGE = 0.005  # ridge penalty of the learned normalization, per image and unit of variance
 
 
 def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
     """1 - cosine similarity of two feature maps, position by position.
 
-    Written as normalise and sum, which every exporter knows, and computed in float32 whatever comes in.
+    Written as normalize and sum, which every exporter knows, and computed in float32 whatever comes in.
 
     Args:
         first: [B, C, H, W].
@@ -46,15 +46,15 @@ def median_of_maps(maps: Tensor) -> Tensor:
     return kth_smallest(values, (values.shape[1] + 1) // 2)[:, None, None]
 
 
-class OwnBackground(nn.Module):
-    """How far a map's maximum stands out from what this very image's background lets expect.
+class LearnedNormalization(nn.Module):
+    """Score normalization that predicts the maximum of a good image's map from the map's own background.
 
-    A shift of the whole image lifts and roughens the whole map, and the maximum of a good image rises with them. How
-    much is learned from the good training images and views of them, for which nothing but the look has changed: a linear
-    model of the logarithm of the maximum from the logarithms of the map's median and of its median absolute deviation.
-    Its prediction is taken from the logarithm of the map, which is one number for an image: the order of positions within
-    it stays. (Normalised conformal prediction; Papadopoulos et al., 2002; Lei et al., JASA 2018: any such function is
-    allowed, as long as it is fixed before the held-out images are scored.)
+    A shift of the whole image lifts and roughens the whole map, and the maximum of a good image rises with them. A linear
+    model, fitted to good training images and their augmented views, predicts the logarithm of the maximum from the
+    logarithms of the map's median and of its median absolute deviation. The prediction is subtracted from the logarithm
+    of the map. It is one number for an image, so that the order of positions within the image stays. (Normalized
+    conformal prediction; Papadopoulos et al., 2002; Lei et al., JASA 2018: any such function is allowed if it is fixed
+    before the calibration images are scored.)
     """
 
     weights: Tensor
@@ -63,11 +63,11 @@ class OwnBackground(nn.Module):
         super().__init__()
         self.register_buffer("weights", torch.tensor([0.5, 0.5, 0.0]))
 
-    def learn(self, batches: Iterable[Tensor]) -> None:
-        """Fit the model to maps [B, H, W] of good images under different looks.
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fit the model to maps [B, H, W] of good images and of their augmented views.
 
-        Ridge regression pulls the two slopes towards 1/2 each, a sum of 1: a map of twice the values is twice the
-        maximum. That is what decides where the images at hand cannot.
+        Ridge regression pulls the two slopes towards 1/2 each, a sum of 1: a map of twice the values has twice the
+        maximum. This prior decides where the images cannot.
         """
         rows, targets = [], []
         for maps in batches:
@@ -82,13 +82,13 @@ class OwnBackground(nn.Module):
         self.weights = solved.float()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """From maps [B, H, W], not negative, to maps in which the maximum of a good image lies about 0."""
+        """Return normalized maps, in which the maximum of a good image is about 0; maps are [B, H, W], not negative."""
         logs = _log(maps)
         return logs - (self._terms(logs) @ self.weights)[:, None, None]
 
     @staticmethod
     def _terms(logs: Tensor) -> Tensor:
-        """What the maximum is predicted from, [B, 3]."""
+        """Return the predictors of the maximum, [B, 3]."""
         middle = median_of_maps(logs)
         spread = median_of_maps((logs.exp() - middle.exp()).abs())
         middle, spread = middle.flatten(), _log(spread).flatten()
@@ -96,7 +96,7 @@ class OwnBackground(nn.Module):
 
 
 class CommonScale(nn.Module):
-    """Several maps on one scale, added: each in standard deviations of its maximum over held-out good images.
+    """The sum of several maps, each in standard deviations of its maximum over good calibration images.
 
     Args:
         weights: of the maps in the sum.
@@ -112,13 +112,13 @@ class CommonScale(nn.Module):
         self.register_buffer("deviations", torch.ones(len(weights)))
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
 
-    def learn(self, maxima: Tensor) -> None:
-        """Take the scale of each kind of map from its maxima on good images, [N, kinds]."""
+    def fit(self, maxima: Tensor) -> None:
+        """Fit the scale of each kind of map to its maxima on good images, [N, kinds]."""
         self.means = maxima.mean(dim=0)
         self.deviations = maxima.std(dim=0, correction=0).clamp_min(1e-6)
 
     def forward(self, *maps: Tensor) -> Tensor:
-        """Add maps [B, H, W] of each kind."""
+        """Return the sum of maps [B, H, W], one of each kind."""
         total = torch.zeros((), device=maps[0].device)
         for each, mean, deviation, weight in zip(maps, self.means, self.deviations, self.weights, strict=True):
             total = total + weight * (each - mean) / deviation
@@ -129,12 +129,12 @@ def _log(values: Tensor) -> Tensor:
     return values.clamp_min(FLOOR).log()
 
 
-def above_own_background(maps: Tensor) -> Tensor:
-    """Maps above their own median, in units of a power of their own spread.
+def median_normalization(maps: Tensor) -> Tensor:
+    """Subtract each map's median, and divide by a power of its spread.
 
-    Whatever lifts a whole map is taken out with the median. Whatever roughens it would go with the spread, but a spread
-    that a large defect widens takes the defect with it; its fourth root keeps most of both (docs/decisions/background.md).
-    The spread is taken below the median, where no defect lies: from the lower quartile to the median.
+    The median removes what lifts a whole map. The spread would remove what roughens it, but a large defect widens the
+    spread and would be divided away with it. The fourth root is a compromise (docs/decisions/score-normalization.md).
+    The spread is measured below the median, where no defect lies: from the lower quartile to the median.
 
     Args:
         maps: [B, H, W], from every fourth row and column of which the quartiles are taken.

@@ -17,7 +17,7 @@ FIRST_PROBABILITY = 0.01  # of a defect, anywhere, before anything is learned
 class SegmentationHead(nn.Module):
     """From teacher and student features to the probability of a defect.
 
-    The products of the normalised features, channel by channel, tell more than their sum, the cosine, does. They are
+    The products of the normalized features, channel by channel, tell more than their sum, the cosine, does. They are
     negated, so that more is more anomalous, brought to the finest stage and concatenated; then two residual blocks,
     atrous spatial pyramid pooling (DeepLabv3) with rates 6, 12 and 18, a 3x3 convolution and a linear one to a logit.
 
@@ -145,7 +145,7 @@ class AtrousPyramid(nn.Module):
 
 
 def negated_product(first: Tensor, second: Tensor) -> Tensor:
-    """Minus the product of two feature maps, channel by channel, each normalised at every position.
+    """Minus the product of two feature maps, channel by channel, each normalized at every position.
 
     To a mean square of 1, so that stages of many channels weigh what those of few do. Computed in float32, whatever
     comes in; where one of the maps is zero, so is the product.

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from shiftproof.errors import unknown
 
 RESNET_PLANES = (64, 128, 256, 512)
-LIGHT_WIDTHS = (32, 64, 128, 256)
-STUDENTS = ("auto", "mirror", "narrow", "light")
+LIGHTWEIGHT_WIDTHS = (32, 64, 128, 256)
+STUDENTS = ("auto", "paper", "narrow", "lightweight")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def plan_student(backbone: str, channels: tuple[int, ...], kind: str = "auto") -
     Args:
         backbone: timm's name of the teacher.
         channels: of its three stages.
-        kind: "mirror" (the paper's, ResNets only), "light", or "auto" (mirror where it exists). "narrow" is the paper's
+        kind: "paper" (the paper's, ResNets only), "lightweight", or "auto" (paper where it exists). "narrow" is the paper's
             with a bottleneck of ordinary width behind a wide teacher, as ADer and anomalib build it.
     """
     if kind not in STUDENTS:
@@ -64,15 +64,15 @@ def plan_student(backbone: str, channels: tuple[int, ...], kind: str = "auto") -
     with torch.device("meta"):
         network: Any = timm.create_model(backbone, pretrained=False)
     block: Any = network.layer1[0] if hasattr(network, "layer1") else None
-    mirrors = kind in ("mirror", "narrow")
-    # A pruned ResNet has widths of its own, which no mirror of ours gives back.
+    resnet_only = kind in ("paper", "narrow")
+    # A pruned ResNet has widths of its own, which the paper's student cannot reconstruct.
     plain = type(block) in (BasicBlock, Bottleneck) and channels == tuple(
         p * block.expansion for p in RESNET_PLANES[:3]
     )
-    if kind == "light" or not plain:
-        if mirrors:
-            raise unknown("student for a teacher that is no plain ResNet", kind, ("light",))
-        return StudentPlan(channels, LIGHT_WIDTHS, 1, 64, 1, 64, 1, 2, (1, 1, 1), linear_output=True)
+    if kind == "lightweight" or not plain:
+        if resnet_only:
+            raise unknown("student for a teacher that is no plain ResNet", kind, ("lightweight",))
+        return StudentPlan(channels, LIGHTWEIGHT_WIDTHS, 1, 64, 1, 64, 1, 2, (1, 1, 1), linear_output=True)
     depths = [len(getattr(network, f"layer{k}")) for k in (1, 2, 3, 4)]
     groups = block.conv2.groups
     base_width = block.conv1.out_channels // groups
@@ -92,7 +92,7 @@ def plan_student(backbone: str, channels: tuple[int, ...], kind: str = "auto") -
 
 
 class Student(nn.Module):
-    """Bottleneck and decoder in one: features in, the same features rebuilt through a narrow passage."""
+    """Bottleneck and decoder in one: features in, the same features reconstructed through a narrow passage."""
 
     def __init__(self, plan: StudentPlan):
         super().__init__()
@@ -156,11 +156,11 @@ class Decoder(nn.Module):
 
     def forward(self, embedding: Tensor) -> list[Tensor]:
         """Rebuild the three stages, fine to coarse, from the embedding [B, C, H / 32, W / 32]."""
-        rebuilt = []
+        reconstructed = []
         for stage, head in zip(self.stages, self.heads, strict=True):
             embedding = stage(embedding)
-            rebuilt.append(head(embedding))
-        return rebuilt[::-1]
+            reconstructed.append(head(embedding))
+        return reconstructed[::-1]
 
 
 class UpBlock(nn.Module):

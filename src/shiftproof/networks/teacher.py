@@ -61,13 +61,13 @@ class TeacherInfo:
 
     name: str  # timm's name with the pretrained tag
     channels: tuple[int, ...]  # of the three stages, fine to coarse
-    mean: tuple[float, ...]  # of the RGB channels in [0, 1], for normalisation
+    mean: tuple[float, ...]  # of the RGB channels in [0, 1], for normalization
     std: tuple[float, ...]  # likewise
     licence: str  # of the pretrained weights, as timm records it
 
 
 class Teacher(nn.Module):
-    """A frozen feature pyramid. It stays in eval mode and never asks for gradients, whatever its parent is told.
+    """A frozen feature pyramid. It stays in eval mode and needs no gradients, whatever mode its parent is in.
 
     Args:
         info: the teacher's name and figures, from :func:`describe_teacher`.
@@ -108,12 +108,12 @@ class Teacher(nn.Module):
         Returns:
             three float tensors [B, C_k, H / s_k, W / s_k] for the strides s_k = 4, 8, 16.
         """
-        normalised = (images - self.mean) / self.std
+        normalized = (images - self.mean) / self.std
         if not adapt:
-            features = self.pyramid(normalised)
+            features = self.pyramid(normalized)
         else:
             with self._adapted(adapt):
-                features = self.pyramid(normalised)
+                features = self.pyramid(normalized)
         if self.channels_last_output:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
         return list(features)
@@ -313,11 +313,11 @@ def _match(name: str, state: Mapping[str, Tensor], source: str) -> dict[str, Ten
     """
     with torch.device("meta"):
         wanted = _build_pyramid(name).state_dict()
-    given = {key.replace(".", "_"): value for key, value in state.items()}
+    available = {key.replace(".", "_"): value for key, value in state.items()}
     known = {key.replace(".", "_") for key in (*_full_shapes(name), *wanted)}
     foreign = sorted(key for key in state if key.replace(".", "_") not in known)
     missing = sorted(
-        key for key in wanted if key.replace(".", "_") not in given and not key.endswith("num_batches_tracked")
+        key for key in wanted if key.replace(".", "_") not in available and not key.endswith("num_batches_tracked")
     )
     if foreign or missing:
         what = "; ".join(
@@ -328,7 +328,7 @@ def _match(name: str, state: Mapping[str, Tensor], source: str) -> dict[str, Ten
         raise WeightsError(f"{source} does not hold the weights of {name}: {what}; give the file of this network")
     matched = {}
     for key, target in wanted.items():
-        value = given.get(key.replace(".", "_"), torch.zeros((), dtype=target.dtype))
+        value = available.get(key.replace(".", "_"), torch.zeros((), dtype=target.dtype))
         if value.shape != target.shape:
             raise WeightsError(
                 f"{source} does not hold the weights of {name}: {key} is {tuple(value.shape)}, "
@@ -375,14 +375,14 @@ def stage_modules(name: str) -> tuple[str, ...]:
     Raises:
         UsageError: a stage that no module returns.
     """
-    given: dict[int, set[str]] = {}
+    readers_of: dict[int, set[str]] = {}
     returned: dict[int, list[str]] = {}
     kept = []  # a tensor that is gone would lend its identity to another
 
     def watch(path: str, module: nn.Module) -> None:
         def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             for value in inputs:
-                given.setdefault(id(value), set()).add(path)
+                readers_of.setdefault(id(value), set()).add(path)
 
         def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             kept.append((inputs, output))
@@ -398,12 +398,12 @@ def stage_modules(name: str) -> tuple[str, ...]:
         stages = pyramid(torch.zeros(1, 3, 64, 64))
     found = []
     for stage in stages:
-        readers = tuple(f"{path}." for path in given.get(id(stage), ()))
+        readers = tuple(f"{path}." for path in readers_of.get(id(stage), ()))
         outside = [path for path in returned.get(id(stage), ()) if not path.startswith(readers)]
         if not outside:
             raise UsageError(
-                f"the stages of backbone {name} cannot be adapted, which matching of features needs: match pixels "
-                f"alone, or choose another, e.g. {DEFAULT_BACKBONE} or resnet18.tv_in1k"
+                f"the stages of backbone {name} cannot be adapted, which --correction features needs: take --correction "
+                f"image, or choose another, e.g. {DEFAULT_BACKBONE} or resnet18.tv_in1k"
             )
         found.append(outside[-1])
     return tuple(found)

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from shiftproof.networks.anomaly_map import (
     CommonScale,
-    OwnBackground,
+    LearnedNormalization,
     SmoothUpsampling,
-    above_own_background,
     cosine_distance,
+    median_normalization,
     median_of_maps,
 )
 
@@ -89,16 +89,16 @@ def test_constants_stay_and_no_weights_are_kept():
 
 def maps(count: int = 12, seed: int = 0) -> Tensor:
     """Smoothed distances of good images, [count, 32, 48]: soft ground, of a roughness of its own in each image."""
-    random = torch.Generator().manual_seed(seed)
-    ground = SmoothUpsampling(1.5)([torch.randn(count, 32, 48, generator=random)], (32, 48))
-    roughness = torch.empty(count, 1, 1).uniform_(0.02, 0.06, generator=random)
+    generator = torch.Generator().manual_seed(seed)
+    ground = SmoothUpsampling(1.5)([torch.randn(count, 32, 48, generator=generator)], (32, 48))
+    roughness = torch.empty(count, 1, 1).uniform_(0.02, 0.06, generator=generator)
     return 0.5 + roughness * ground / ground.std()
 
 
 def lifted(of: Tensor, seed: int) -> Tensor:
     """What a shift of the whole image does to its map: it stretches it and lifts it, each image's by another amount."""
-    random = torch.Generator().manual_seed(seed)
-    stretch, lift = (torch.empty(len(of), 1, 1).uniform_(*span, generator=random) for span in ((1, 3), (0, 1)))
+    generator = torch.Generator().manual_seed(seed)
+    stretch, lift = (torch.empty(len(of), 1, 1).uniform_(*span, generator=generator) for span in ((1, 3), (0, 1)))
     return stretch * of + lift
 
 
@@ -117,7 +117,7 @@ def test_above_its_background_by_hand():
     values = torch.zeros(1, 12, 12)
     values[0, ::4, ::4] = torch.arange(9.0).view(3, 3)
     values[0, 1, 1] = 12
-    assert above_own_background(values)[0, 1, 1].item() == pytest.approx(8 / 2**0.25)
+    assert median_normalization(values)[0, 1, 1].item() == pytest.approx(8 / 2**0.25)
 
 
 @settings(max_examples=25)
@@ -126,15 +126,15 @@ def test_what_lifts_a_whole_map_is_taken_out_and_three_quarters_of_what_stretche
     factor: float, lift: float, seed: int
 ):
     values = maps(3, seed)
-    expected = factor**0.75 * above_own_background(values)
-    torch.testing.assert_close(above_own_background(factor * (values + lift)), expected, atol=1e-3, rtol=1e-3)
+    expected = factor**0.75 * median_normalization(values)
+    torch.testing.assert_close(median_normalization(factor * (values + lift)), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_a_defect_does_not_widen_the_spread_that_it_is_divided_by():
     values = maps(6)
     defective = values.clone()
     defective[:, :16, :20] += 1.0  # over a fifth of the image
-    added = (above_own_background(defective) - above_own_background(values))[:, :16, :20].mean(dim=(1, 2))
+    added = (median_normalization(defective) - median_normalization(values))[:, :16, :20].mean(dim=(1, 2))
     spread = median_of_maps(values) - values[:, ::4, ::4].flatten(1).quantile(0.25, dim=1)[:, None, None]
     assert (added > 0.75 / spread.flatten() ** 0.25).all()
 
@@ -142,14 +142,14 @@ def test_a_defect_does_not_widen_the_spread_that_it_is_divided_by():
 @settings(max_examples=25)
 @given(st.floats(0.01, 100), st.floats(-0.5, 1.5), st.integers(0, 100))
 def test_a_map_times_a_constant_is_the_same_where_the_slopes_sum_to_one(factor: float, slope: float, seed: int):
-    background = OwnBackground()
+    background = LearnedNormalization()
     background.weights = torch.tensor([slope, 1 - slope, 0.3])
     values = maps(3, seed)
     torch.testing.assert_close(background(factor * values), background(values), atol=1e-4, rtol=0)
 
 
 def test_as_it_starts_a_map_times_a_constant_is_the_same():
-    torch.testing.assert_close(OwnBackground()(7 * maps()), OwnBackground()(maps()), atol=1e-5, rtol=0)
+    torch.testing.assert_close(LearnedNormalization()(7 * maps()), LearnedNormalization()(maps()), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("law", [(0.8, 0.2, 1.5), (0.3, 0.7, 4.0), (1.1, 0.0, 0.8)])
@@ -162,33 +162,33 @@ def test_a_linear_law_is_learned(law: tuple[float, float, float], monkeypatch: p
     assert (highest > maxima(values)).all()
     values[:, 1, 1] = highest  # where no median looks
     monkeypatch.setattr("shiftproof.networks.anomaly_map.RIDGE", 1e-6)
-    background = OwnBackground()
-    background.learn(values.split(64))
+    background = LearnedNormalization()
+    background.fit(values.split(64))
     torch.testing.assert_close(background.weights, torch.tensor(law), atol=0.01, rtol=0)
     assert maxima(background(values)).abs().max() < 0.01
 
 
 def test_slopes_that_the_images_do_not_tell_sum_to_one():
     """Copies of one image say one thing: the prior says the rest, so that a lamp twice as strong changes nothing."""
-    background = OwnBackground()
-    background.learn([maps(1)] * 6)
+    background = LearnedNormalization()
+    background.fit([maps(1)] * 6)
     assert background.weights[:2].sum().item() == pytest.approx(1, abs=0.05)
     assert maxima(background(maps(1))).abs().max() < 1e-3
     torch.testing.assert_close(background(2 * maps(1)), background(maps(1)), atol=0.05, rtol=0)
 
 
 def test_learning_from_several_batches_is_learning_from_one():
-    whole, parts = OwnBackground(), OwnBackground()
-    whole.learn([maps()])
-    parts.learn(part for part in maps().split(5))
+    whole, parts = LearnedNormalization(), LearnedNormalization()
+    whole.fit([maps()])
+    parts.fit(part for part in maps().split(5))
     torch.testing.assert_close(whole.weights, parts.weights)
-    assert not torch.allclose(whole.weights, OwnBackground().weights)
+    assert not torch.allclose(whole.weights, LearnedNormalization().weights)
 
 
 def test_a_shift_of_the_whole_map_leaves_the_score_where_it_was():
     """Learned from good images under some looks, it holds for other images under others."""
-    background = OwnBackground()
-    background.learn([maps(60), lifted(maps(60), 2)])
+    background = LearnedNormalization()
+    background.fit([maps(60), lifted(maps(60), 2)])
     good = maps(60, seed=1)
     clean, shifted = maxima(background(good)), maxima(background(lifted(good, 3)))
     assert clean.mean().abs() < 0.1
@@ -201,8 +201,8 @@ def test_a_shift_of_the_whole_map_leaves_the_score_where_it_was():
 
 
 def test_a_defect_stands_out_before_and_after_a_shift():
-    background = OwnBackground()
-    background.learn([maps(60), lifted(maps(60), 2)])
+    background = LearnedNormalization()
+    background.fit([maps(60), lifted(maps(60), 2)])
     good = maps(40, seed=1)
     defective = good.clone()
     defective[:, 8:12, 8:12] += 0.6
@@ -211,7 +211,7 @@ def test_a_defect_stands_out_before_and_after_a_shift():
         assert (maxima(background(broken)) > maxima(background(look)).max()).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("against", [OwnBackground(), above_own_background])
+@pytest.mark.parametrize("against", [LearnedNormalization(), median_normalization])
 def test_the_order_of_positions_within_a_map_stays(against: Callable[[Tensor], Tensor]):
     values = maps()
     found = against(values)
@@ -222,19 +222,19 @@ def test_the_order_of_positions_within_a_map_stays(against: Callable[[Tensor], T
 @pytest.mark.parametrize("value", [0.0, 1e-9, 0.7])
 def test_maps_without_any_structure_are_finite(value: float):
     flat = torch.full((3, 32, 48), value)
-    assert torch.equal(above_own_background(flat), torch.zeros_like(flat))
-    assert OwnBackground()(flat).isfinite().all()
-    background = OwnBackground()
-    background.learn([flat])
+    assert torch.equal(median_normalization(flat), torch.zeros_like(flat))
+    assert LearnedNormalization()(flat).isfinite().all()
+    background = LearnedNormalization()
+    background.fit([flat])
     assert background.weights.isfinite().all()
     assert background(flat).isfinite().all()
     assert background(maps()).isfinite().all()
 
 
 def test_an_image_is_measured_against_its_own_background():
-    learned = OwnBackground()
-    learned.learn([maps()])
-    for background in (learned, above_own_background):
+    learned = LearnedNormalization()
+    learned.fit([maps()])
+    for background in (learned, median_normalization):
         alone = torch.cat([background(each[None]) for each in maps()])
         torch.testing.assert_close(background(maps()), alone)
 
@@ -244,12 +244,12 @@ def test_an_image_is_measured_against_its_own_background():
 
 def test_maps_of_two_kinds_are_added_in_standard_deviations_of_their_maxima_on_held_out_images():
     """A probability beside an unbounded distance would count for nothing, or for all."""
-    random = torch.Generator().manual_seed(0)
-    distance = 100 + 20 * torch.randn(50, 8, 8, generator=random)
-    logits = -5 + 0.1 * torch.randn(50, 8, 8, generator=random)
+    generator = torch.Generator().manual_seed(0)
+    distance = 100 + 20 * torch.randn(50, 8, 8, generator=generator)
+    logits = -5 + 0.1 * torch.randn(50, 8, 8, generator=generator)
     held_out = torch.stack([maxima(distance), maxima(logits)], dim=1)
     scale = CommonScale((1.0, 0.5))
-    scale.learn(held_out)
+    scale.fit(held_out)
     means, deviations = held_out.mean(dim=0), held_out.std(dim=0, correction=0)
     expected = (distance - means[0]) / deviations[0] + 0.5 * (logits - means[1]) / deviations[1]
     torch.testing.assert_close(scale(distance, logits), expected)
@@ -269,14 +269,14 @@ def test_the_unit_of_either_map_makes_no_difference(factor: float, offset: float
     totals = []
     for each in (second, factor * (second + offset)):
         scale = CommonScale((1.0, 1.0))
-        scale.learn(torch.stack([maxima(first), maxima(each)], dim=1))
+        scale.fit(torch.stack([maxima(first), maxima(each)], dim=1))
         totals.append(scale(first, each))
     torch.testing.assert_close(*totals, atol=0.02, rtol=0.01)
 
 
 def test_held_out_maxima_that_are_all_alike_are_no_obstacle():
     scale = CommonScale((1.0, 1.0))
-    scale.learn(torch.ones(1, 2))
+    scale.fit(torch.ones(1, 2))
     assert scale(maps(), maps()).isfinite().all()
 
 

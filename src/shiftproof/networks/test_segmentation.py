@@ -21,8 +21,8 @@ Features = list[torch.Tensor]
 
 def stages(batch: int, height: int = 32, width: int = 48, seed: int = 0) -> Features:
     """Features of an image of 4 x height, 4 x width pixels: strides 4, 8, 16."""
-    random = torch.Generator().manual_seed(seed)
-    return [torch.randn(batch, c, height >> k, width >> k, generator=random) for k, c in enumerate(CHANNELS)]
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, c, height >> k, width >> k, generator=generator) for k, c in enumerate(CHANNELS)]
 
 
 def head(width: int = 16) -> SegmentationHead:
@@ -186,10 +186,10 @@ def broken(seed: int) -> tuple[Features, Features, torch.Tensor]:
         stages(8, 16, 16, 3 * seed + 1),
         stages(8, 16, 16, 3 * seed + 2),
     )
-    random = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     masks = torch.zeros(8, 64, 64)
     for mask in masks:
-        top, left = torch.randint(0, 3, (2,), generator=random).tolist()
+        top, left = torch.randint(0, 3, (2,), generator=generator).tolist()
         mask[16 * top : 16 * top + 32, 16 * left : 16 * left + 32] = 1
     student = []
     for t, n, o in zip(teacher, noise, other, strict=True):
@@ -200,13 +200,13 @@ def broken(seed: int) -> tuple[Features, Features, torch.Tensor]:
 
 def test_a_tiny_head_learns_where_the_student_errs():
     network = head(8)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
     for step in range(50):
         teacher, student, masks = broken(step)
         loss = segmentation_loss(network(teacher, student), masks)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     network.eval()
     teacher, student, masks = broken(1000)
     with torch.no_grad():

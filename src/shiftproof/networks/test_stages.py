@@ -129,7 +129,7 @@ def test_a_stage_that_no_module_returns_is_refused_in_a_line(monkeypatch: pytest
     monkeypatch.setattr(module, "_build_pyramid", lambda name: Loose())
     with pytest.raises(UsageError, match="the stages of backbone loose cannot be adapted") as raised:
         stage_modules("loose")
-    assert "match pixels alone" in str(raised.value)
+    assert "--correction image" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 

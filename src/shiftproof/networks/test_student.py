@@ -40,7 +40,7 @@ def test_wide_resnet50_has_the_published_parameter_counts():
 @pytest.mark.parametrize("name", ["resnet18.tv_in1k", "resnet50.tv_in1k"])
 def test_the_narrow_bottleneck_is_the_papers_behind_teachers_of_ordinary_width(name: str):
     channels = describe_teacher(name).channels
-    assert plan_student(name, channels, "narrow") == plan_student(name, channels, "mirror")
+    assert plan_student(name, channels, "narrow") == plan_student(name, channels, "paper")
 
 
 def test_first_weights_are_spread_as_in_the_reference():
@@ -78,9 +78,9 @@ def test_a_student_gives_back_the_shapes_it_read(name: str):
         student = Student(plan_student(name, channels))
         features = [torch.zeros(2, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16), strict=True)]
         embedding = student.bottleneck(features)
-        rebuilt = student(features)
+        reconstructed = student(features)
     assert embedding.shape[2:] == (2, 3)
-    assert [feature.shape for feature in rebuilt] == [feature.shape for feature in features]
+    assert [feature.shape for feature in reconstructed] == [feature.shape for feature in features]
 
 
 @pytest.mark.parametrize("name", MIRRORED)
@@ -101,22 +101,22 @@ def test_a_mirror_has_the_teachers_blocks(name: str):
 @pytest.mark.parametrize("name", LIGHT)
 def test_mirror_is_refused_where_there_is_none(name: str):
     channels = describe_teacher(name).channels
-    with pytest.raises(UsageError, match=r"unknown student for a teacher that is no plain ResNet 'mirror'.*light"):
-        plan_student(name, channels, "mirror")
-    assert plan_student(name, channels) == plan_student(name, channels, "light")
+    with pytest.raises(UsageError, match=r"unknown student for a teacher that is no plain ResNet 'paper'.*light"):
+        plan_student(name, channels, "paper")
+    assert plan_student(name, channels) == plan_student(name, channels, "lightweight")
 
 
 def test_light_can_be_asked_for_and_others_are_unknown():
     name = "resnet18.tv_in1k"
     channels = describe_teacher(name).channels
-    assert plan_student(name, channels) == plan_student(name, channels, "mirror")
-    assert plan_student(name, channels, "light").linear_output
-    with pytest.raises(UsageError, match="unknown student 'miror'; did you mean mirror"):
-        plan_student(name, channels, "miror")
+    assert plan_student(name, channels) == plan_student(name, channels, "paper")
+    assert plan_student(name, channels, "lightweight").linear_output
+    with pytest.raises(UsageError, match="unknown student 'papr'; did you mean paper"):
+        plan_student(name, channels, "papr")
 
 
 def test_the_light_students_outputs_take_both_signs():
-    """EfficientNet's and ConvNeXt's features do; a closing ReLU could never rebuild them."""
+    """EfficientNet's and ConvNeXt's features do; a closing ReLU could never reconstruct them."""
     torch.manual_seed(0)
     features = [torch.randn(2, c, 64 // s, 64 // s) for c, s in zip((24, 40, 112), (4, 8, 16), strict=True)]
     student = Student(plan_student("tf_efficientnet_lite0.in1k", (24, 40, 112)))

@@ -140,8 +140,8 @@ def test_a_file_of_the_whole_network_gives_that_networks_features(name: str, tmp
     assert source == "file full.pth"
     images = torch.rand(2, 3, 64, 96)
     with torch.no_grad():
-        normalised = (images - teacher.mean) / teacher.std
-        layers = network.forward_intermediates(normalised, intermediates_only=True)
+        normalized = (images - teacher.mean) / teacher.std
+        layers = network.forward_intermediates(normalized, intermediates_only=True)
     for feature in teacher(images):
         (expected,) = (layer for layer in layers if layer.shape == feature.shape)
         torch.testing.assert_close(feature, expected)

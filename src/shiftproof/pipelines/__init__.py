@@ -1,4 +1,4 @@
-"""What a trained detector is asked to do: score a labelled set, or look at images nobody has labelled."""
+"""Complete pipelines, from images to a result; each command of the command line runs one of them."""
 
 from shiftproof.pipelines.corrupt import Corruption, corrupt
 from shiftproof.pipelines.evaluate import Evaluation, evaluate

@@ -13,8 +13,8 @@ from shiftproof.report.robustness import shift_and_severity
 
 LABELS = {"blind": "blind: fixed schedule, last weights", "oracle": "oracle: selected on the test set"}
 """What every table and page says of the protocol."""
-WITHOUT_MATCHING = " (no matching)"
-"""Added to the name of a method that was also evaluated without its matching."""
+WITHOUT_CORRECTION = " (no correction)"
+"""Added to the name of a method that was also evaluated without its shift correction."""
 FIGURES: Mapping[str, tuple[str, str]] = {
     "image_auroc": ("image", "auroc"),
     "image_ap": ("image", "ap"),

@@ -33,7 +33,7 @@ class Scoring:
 
     model: Path
     backend: str  # by name
-    matching: bool | None
+    correction: bool | None
     threshold: str
     threads: int  # of the processor
     common: Path | None  # folder above all images, below which heatmaps are named; None draws none
@@ -46,7 +46,7 @@ def predict_with_ray(
     *,
     cluster: Cluster | None = None,
     backend: str = AUTO,
-    matching: bool | None = None,
+    correction: bool | None = None,
     threshold: str = "frozen",
     heatmaps: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -64,7 +64,7 @@ def predict_with_ray(
         out: folder to write to.
         cluster: where to run; this machine by default.
         backend: as :func:`shiftproof.load` takes it; chosen once, for all workers.
-        matching: likewise.
+        correction: likewise.
         threshold: likewise.
         heatmaps: draw them, and masks, as well.
         on_progress: is told (images done, images in all).
@@ -74,11 +74,11 @@ def predict_with_ray(
             again and again. Interrupted: Ctrl-C or SIGTERM; finished shards stay.
     """
     folder = Path(out).absolute()  # workers are elsewhere
-    scoring = _scoring(Path(model).absolute(), backend, matching, threshold)
+    scoring = _scoring(Path(model).absolute(), backend, correction, threshold)
     with alone(folder):
         clear_outputs(folder, ["report.html", "predictions.csv"])
         folders: set[Path] = set()
-        how = f"{scoring.backend} {scoring.matching} {scoring.threshold} {heatmaps}"
+        how = f"{scoring.backend} {scoring.correction} {scoring.threshold} {heatmaps}"
         settings = f"{sha256_file(scoring.model / MANIFEST)} {how}"
         shards = cut(_absolute(inputs, folder, folders), folder, settings)
         shards.tidy()
@@ -93,12 +93,12 @@ def predict_with_ray(
         return totals(shards, FAILURES)
 
 
-def _scoring(model: Path, backend: str, matching: bool | None, threshold: str) -> Scoring:
+def _scoring(model: Path, backend: str, correction: bool | None, threshold: str) -> Scoring:
     """What is known before Ray is there; refuses what no worker could do."""
-    chosen = backend_for(model, load_manifest(model), backend, matching)
+    chosen = backend_for(model, load_manifest(model), backend, correction)
     if threshold != THRESHOLDS[0]:
-        load(model, chosen, matching=matching, threshold=threshold)
-    return Scoring(model, chosen, matching, threshold, 1, None)
+        load(model, chosen, correction=correction, threshold=threshold)
+    return Scoring(model, chosen, correction, threshold, 1, None)
 
 
 def _absolute(inputs: Sequence[str | Path], out: Path, folders: set[Path]) -> Iterator[list[Path]]:
@@ -173,7 +173,7 @@ class Scorer:
         self._shards = shards
         self._how = how
         self._detector = load(
-            how.model, how.backend, matching=how.matching, threads=how.threads, threshold=how.threshold
+            how.model, how.backend, correction=how.correction, threads=how.threads, threshold=how.threshold
         )
         self._name_of = naming([how.common]) if how.common else None
         shards.end("model")

@@ -17,7 +17,7 @@ from shiftproof.errors import DataError
 from shiftproof.model_io import write_json_atomic
 
 FILE = "cell.json"
-EVALUATION = ("conditions", "without_matching")
+EVALUATION = ("conditions", "without_correction")
 """Settings of the evaluation alone: cells that differ in nothing else share their model."""
 
 

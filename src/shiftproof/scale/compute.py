@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftproof import product
 from shiftproof.data import labelled_images
-from shiftproof.detector import CALIBRATION_WITHOUT_MATCHING, load
+from shiftproof.detector import CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.errors import ModelError
 from shiftproof.model_io import MANIFEST, TRAINING, environment, load_manifest
 from shiftproof.pipelines import evaluate
-from shiftproof.report.benchmark_results import LABELS, WITHOUT_MATCHING, row
+from shiftproof.pipelines.train import train
+from shiftproof.report.benchmark_results import LABELS, WITHOUT_CORRECTION, row
 from shiftproof.report.robustness import SUMMARIES
+from shiftproof.reporter import ProgressFunction, Reporter
 from shiftproof.runtime import TORCH
 from shiftproof.scale.cells import Cell
 from shiftproof.scale.oracle import Oracle
@@ -29,7 +30,7 @@ class Telling:
     """Who wants to hear how a cell goes."""
 
     warn: Callable[[str], None] = lambda line: None
-    progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None
+    progress: ProgressFunction = lambda phase, done, total, note="": None
 
 
 def compute(cell: Cell, telling: Telling, *, again: bool = False, drop_model: bool = False) -> None:
@@ -51,7 +52,7 @@ def compute(cell: Cell, telling: Telling, *, again: bool = False, drop_model: bo
     labelled_images(cell.data, cell.settings["layout"])  # before an hour of training, not after it
     model, looks = _trained(cell, telling)
     manifest = load_manifest(model)
-    rows, failures = _evaluated(cell, model, CALIBRATION_WITHOUT_MATCHING in manifest, telling)
+    rows, failures = _evaluated(cell, model, CALIBRATION_WITHOUT_CORRECTION in manifest, telling)
     cell.finish(
         {
             "method": cell.method,
@@ -83,7 +84,7 @@ def _trained(cell: Cell, telling: Telling) -> tuple[Path, list[dict[str, Any]] |
         oracle = Oracle(cell.model, cell.data, settings["layout"], settings["oracle_every"], in_epochs)
     if not (final / MANIFEST).is_file():
         resume = _has_checkpoint(final, telling)
-        product.train(
+        train(
             cell.data,
             final,
             method=settings["method"],
@@ -94,11 +95,8 @@ def _trained(cell: Cell, telling: Telling) -> tuple[Path, list[dict[str, Any]] |
             overwrite=not resume,
             method_options=settings["options"],
             textures=cell.textures,
-            listener=product.Listener(
-                warn=lambda line: telling.warn(f"{cell.title}: {line}"),
-                progress=telling.progress,
-                snapshot=oracle or (lambda snapshot: None),
-            ),
+            reporter=Reporter(warning=lambda line: telling.warn(f"{cell.title}: {line}"), progress=telling.progress),
+            on_snapshot=oracle or (lambda snapshot: None),
             **schedule,
         )
     return (oracle.best, oracle.looks) if oracle else (final, None)
@@ -113,17 +111,17 @@ def _has_checkpoint(model: Path, telling: Telling) -> bool:
 
 
 def _evaluated(
-    cell: Cell, model: Path, matches: bool, telling: Telling
+    cell: Cell, model: Path, has_correction: bool, telling: Telling
 ) -> tuple[list[tuple[str, str, Mapping[str, Any]]], list[str]]:
     """(suffix of the method, condition, metrics) for each row, and a line for each image that could not be used."""
     rows: list[tuple[str, str, Mapping[str, Any]]] = []
     failures: list[str] = []
-    for matching in (True, False) if matches and cell.settings["without_matching"] else (None,):
-        suffix = WITHOUT_MATCHING if matching is False else ""
+    for correction in (True, False) if has_correction and cell.settings["without_correction"] else (None,):
+        suffix = WITHOUT_CORRECTION if correction is False else ""
         found = evaluate(
-            load(model, TORCH, matching=matching),
+            load(model, TORCH, correction=correction),
             cell.data,
-            cell.folder / "without_matching" if suffix else cell.folder,
+            cell.folder / "without_correction" if suffix else cell.folder,
             shifts=",".join(cell.settings["conditions"]),
             layout=cell.settings["layout"],
             seed=SEED_OF_SHIFTS,

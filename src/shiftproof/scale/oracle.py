@@ -18,7 +18,7 @@ from shiftproof.detector import Detector, load
 from shiftproof.errors import DataError, ImageError
 from shiftproof.metrics import image_metrics
 from shiftproof.model_io import write_json_atomic
-from shiftproof.product import Snapshot
+from shiftproof.pipelines.train import Snapshot
 
 HISTORY = "oracle.json"
 

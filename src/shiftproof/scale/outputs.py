@@ -12,12 +12,12 @@ from typing import Any
 from shiftproof.errors import DataError
 from shiftproof.model_io import environment, package_version, write_json_atomic, write_text_atomic
 from shiftproof.report.benchmark import BenchmarkReport, write_benchmark_report
-from shiftproof.report.benchmark_results import FIGURES, LABELS, WITHOUT_MATCHING, Results, Spread, groups
+from shiftproof.report.benchmark_results import FIGURES, LABELS, WITHOUT_CORRECTION, Results, Spread, groups
 from shiftproof.report.benchmark_tables import MANY, SHOWN, latex, markdown
 from shiftproof.scale.plan import Plan
 
 NAMES = ("rows.parquet", "rows.csv", "results.json", "table.md", "table.tex", "index.html")
-SHARED = ("backbone", "weights", "textures", "layout", "protocol", "oracle_every", "conditions", "without_matching")
+SHARED = ("backbone", "weights", "textures", "layout", "protocol", "oracle_every", "conditions", "without_correction")
 
 
 def write_outputs(plan: Plan, results: Mapping[str, Any], failures: Sequence[str]) -> list[str]:
@@ -159,8 +159,8 @@ def _rows(plan: Plan, name: str, found: Mapping[str, Any]) -> list[dict[str, Any
     }
     # A kept cell may have been called otherwise when it was computed: what a name leaves unsaid are the defaults of its day.
     method = next(cell.method for cell in plan.cells if cell.folder.name == name)
-    names = {True: method + WITHOUT_MATCHING, False: method}
-    return [{**row, "method": names[row["method"].endswith(WITHOUT_MATCHING)], **facts} for row in found["rows"]]
+    names = {True: method + WITHOUT_CORRECTION, False: method}
+    return [{**row, "method": names[row["method"].endswith(WITHOUT_CORRECTION)], **facts} for row in found["rows"]]
 
 
 def _notes(plan: Plan, results: Mapping[str, Any]) -> list[str]:

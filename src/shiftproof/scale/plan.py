@@ -14,7 +14,7 @@ from shiftproof.errors import DataError, UsageError, unknown
 from shiftproof.methods import METHODS, method_class
 from shiftproof.model_io import sha256_file
 from shiftproof.networks.teacher import DEFAULT_BACKBONE, describe_teacher
-from shiftproof.product import build_config
+from shiftproof.pipelines.train import build_config
 from shiftproof.report.benchmark_results import LABELS
 from shiftproof.scale.cells import Cell
 from shiftproof.scale.recipes import RECIPES, Recipe
@@ -38,7 +38,7 @@ class Plan:
     recipe: Recipe | None
     differs: tuple[str, ...]  # where the recipe is not followed, what was set by hand included
     notes: tuple[str, ...]  # a line for each thing that a reader has to know
-    without_matching: bool
+    without_correction: bool
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Request:
     steps: int | None = None
     epochs: int | None = None
     settings: Mapping[str, Any] = ()  # type: ignore[assignment]  # fields of TrainConfig or of the methods' configs
-    without_matching: bool = False  # evaluate models that match without matching, too
+    without_correction: bool = False  # also evaluate models that have shift correction without it
 
 
 def plan(roots: Sequence[Path], out: Path, request: Request) -> Plan:
@@ -96,7 +96,7 @@ def plan(roots: Sequence[Path], out: Path, request: Request) -> Plan:
         "layout": request.layout,
         "protocol": request.protocol,
         "conditions": conditions,
-        "without_matching": request.without_matching,
+        "without_correction": request.without_correction,
     }
     cells: list[Cell] = []
     notes: list[str] = []
@@ -131,7 +131,7 @@ def plan(roots: Sequence[Path], out: Path, request: Request) -> Plan:
         recipe,
         differs,
         tuple(notes),
-        request.without_matching,
+        request.without_correction,
     )
 
 

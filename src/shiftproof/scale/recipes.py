@@ -34,12 +34,18 @@ _SCHEDULE = {
     "image_size": (256, 256),
     "batch_size": 16,
     "learning_rate": 5e-3,
-    "optimiser": "adam",
+    "optimizer": "adam",
     "schedule": "constant",
     "precision": "32",
 }
 # RD's student and map, and no further views than a paper's own.
-_MAP = {"student": "mirror", "background": "none", "smoothing_sigma": 4.0, "turned": "never", "shrunk": False}
+_MAP = {
+    "student": "paper",
+    "score_normalization": "none",
+    "smoothing_sigma": 4.0,
+    "random_rotation": "never",
+    "denoise_augmentation": False,
+}
 _HELD_OUT = "a part of train/good is not trained on: it places the threshold (the papers train on all and have none)"
 _WHOLE_BATCHES = "the last batch of a pass is left out where it is not full (the papers' loaders keep it)"
 _AUPRO = "AUPRO is that of the whole data set, exact; RD++'s code averages over images and rescales what it has seen"
@@ -59,13 +65,13 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 {
                     **_MAP,
                     "distillation": "flattened",
-                    "matching": "none",
-                    "ssot": "published",
+                    "correction": "none",
+                    "ssot": "reference",
                     "noisy_share": 1.0,
                     "projection_weight": 0.2,
                 },
                 (
-                    "the reference code steps its optimisers after every second batch alone and drops the other's gradient: "
+                    "the reference code steps its optimizers after every second batch alone and drops the other's gradient: "
                     "half as many steps",
                     "categories that the paper does not name get 200 epochs",
                     "oracle: the reference takes the epoch with the best mean of image AUROC, pixel AUROC and PRO on the test "
@@ -101,24 +107,24 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 {
                     **_MAP,
                     "distillation": "hard",
-                    "matching": "features",
-                    "matching_weight": 0.5,
-                    "views": "production",
-                    "views_share": 1.0,
+                    "correction": "features",
+                    "correction_weight": 0.5,
+                    "augment": "production",
+                    "augment_share": 1.0,
                     "segmentation": True,
                     "segmentation_share": 1.0,
                     "segmentation_width": 256,
                 },
                 (
-                    "views: production, since the reference trains with corruptions that it is tested on: set views=blind to "
-                    "compare with anything else",
+                    "augment: production, since the reference trains with corruptions that it is tested on: set "
+                    "augment=blind to compare with anything else",
                     "views are tone curves, drift and noise; the reference's AugMix also turns and shears",
                     "the hard loss takes 2 % of the positions of a stage, and the mean over all of them as well; the reference "
                     "the hardest 10",
                     "the structure loss sums over positions; the reference averages, which makes it about 1e-3 of the rest",
                     "segmentation: Adam for 80 passes over batches of 16; the reference SGD for 100 over batches of 32",
                     "segmentation: its logit and the distance are added in standard deviations of held-out good images",
-                    "matching: towards channel quantiles of many training images; the reference has it commented out",
+                    "correction: towards channel quantiles of many training images; the reference has it commented out",
                     "oracle: the reference takes the best mean of image and pixel F1 on the test set, every ten epochs, in "
                     "each of its two parts; here the best image AUROC, in the second part",
                     "metal_nut is trained as well; the reference leaves it out",
@@ -138,16 +144,16 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                     "distillation": "flattened",
                     "structure_weight": 0.0,
                     "segmentation": False,
-                    "matching": "features",
-                    "matching_weight": 0.5,
-                    "views_share": 1.0,
+                    "correction": "features",
+                    "correction_weight": 0.5,
+                    "augment_share": 1.0,
                 },
                 (
                     "the student is trained on the views as on images; the reference makes bottleneck and last stage of image, "
                     "AugMix view and gray view alike instead (0.9 distillation + 0.05 + 0.05)",
                     "there is no gray view",
                     "views are tone curves without anything that the test shifts use",
-                    "matching is towards channel quantiles of many training images; the reference's towards one image by hand",
+                    "correction is towards channel quantiles of many training images; the reference's towards one image",
                     "the reference takes the last epoch: --protocol blind is its protocol",
                     _HELD_OUT,
                     _WHOLE_BATCHES,

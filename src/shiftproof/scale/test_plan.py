@@ -64,7 +64,7 @@ def test_another_setting_is_another_cell_and_another_model(root, out, change):
     assert before.model != after.model
 
 
-@pytest.mark.parametrize("change", [{"shifts": "clean,jpeg"}, {"without_matching": True}])
+@pytest.mark.parametrize("change", [{"shifts": "clean,jpeg"}, {"without_correction": True}])
 def test_other_conditions_are_another_cell_of_the_same_model(root, out, change):
     base = {"methods": ("gnl",), "categories": ("screw",)}
     (before,), (after,) = planned(root, out, **base).cells, planned(root, out, **{**base, **change}).cells
@@ -84,13 +84,13 @@ def test_the_same_data_elsewhere_is_the_same_cell_and_changed_data_another(root,
 
 
 def test_settings_go_to_the_methods_that_have_them(root, out):
-    names = ("rd", "rdpp", "rdpp:ssot_points=8,ssot=published")
+    names = ("rd", "rdpp", "rdpp:ssot_points=8,ssot=reference")
     found = planned(root, out, methods=names, categories=("screw",), settings={"ssot": "off", "batch_size": 2})
     by_name = {cell.method: cell.settings for cell in found.cells}
     assert "ssot" not in by_name["rd"]["options"]
     assert by_name["rdpp"]["options"]["ssot"] == "off"
     own = by_name[names[2]]["options"]
-    assert (own["ssot"], own["ssot_points"]) == ("published", 8)  # a method's own come last
+    assert (own["ssot"], own["ssot_points"]) == ("reference", 8)  # a method's own come last
     assert all(settings["schedule"]["batch_size"] == 2 for settings in by_name.values())
 
 
@@ -115,7 +115,7 @@ def test_a_recipe_sets_what_there_is(root, out, name):
     settings = found.cells[0].settings
     assert settings["backbone"] == "wide_resnet50_2.tv_in1k"
     assert settings["options"] == {**settings["options"], **recipe.options}
-    assert settings["schedule"]["optimiser"] == "adam"
+    assert settings["schedule"]["optimizer"] == "adam"
     assert found.differs == recipe.differs
 
 

@@ -42,7 +42,7 @@ class Shift:
     name: str
     """As the command line and the tables call it."""
     apply: Callable[[Image, Mask | None, Any, np.random.Generator], Shifted]
-    """Takes the image, its mask, one of the parameters and a source of random numbers."""
+    """Takes the image, its mask, one of the parameters and a random generator."""
     parameters: tuple[Any, Any, Any, Any, Any]
     """For severity 1 to 5."""
     meaning: str

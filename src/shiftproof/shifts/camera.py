@@ -15,18 +15,18 @@ from shiftproof.shifts.base import Image, is_gray, to_pixels
 Kernel = NDArray[np.float64]
 
 
-def gaussian_noise(image: Image, deviation: float, random: np.random.Generator) -> Image:
+def gaussian_noise(image: Image, deviation: float, rng: np.random.Generator) -> Image:
     """Add normal noise of standard deviation ``deviation`` (of 1), drawn for each pixel and channel (ImageNet-C).
 
     Each channel has its own noise on gray images as well, as in the published sets: a gray image comes out coloured.
     """
-    noise = random.standard_normal(image.shape, dtype=np.float32)
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
     noise *= np.float32(255 * deviation)
     noise += image
     return to_pixels(noise)
 
 
-def defocus_blur(image: Image, lens: tuple[int, float], random: np.random.Generator) -> Image:
+def defocus_blur(image: Image, lens: tuple[int, float], rng: np.random.Generator) -> Image:
     """Blur with a disk: ``lens`` is its radius and the deviation of the Gaussian that softens its rim, in pixels.
 
     That is ImageNet-C's, border mirrored.
@@ -34,15 +34,15 @@ def defocus_blur(image: Image, lens: tuple[int, float], random: np.random.Genera
     return _convolve(image, disk_kernel(*lens))
 
 
-def motion_blur(image: Image, share: float, random: np.random.Generator) -> Image:
+def motion_blur(image: Image, share: float, rng: np.random.Generator) -> Image:
     """Blur along a line, as a part does that moves at constant speed; the direction is drawn.
 
     ``share`` is the way that it moves, by the image's shorter side; the line is a pixel longer.
     """
-    return _convolve(image, line_kernel(1 + share * min(image.shape[:2]), np.pi * random.random()))
+    return _convolve(image, line_kernel(1 + share * min(image.shape[:2]), np.pi * rng.random()))
 
 
-def jpeg(image: Image, quality: int, random: np.random.Generator) -> Image:
+def jpeg(image: Image, quality: int, rng: np.random.Generator) -> Image:
     """Compress as JPEG of this quality (Pillow's scale of 1..95, its usual colour subsampling) and read it back."""
     from PIL import Image as Pillow
 

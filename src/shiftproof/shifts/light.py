@@ -1,6 +1,6 @@
 """Shifts of the light: other gray levels, everything in its place.
 
-Each function takes an image (uint8 [H, W, 3]), the parameter of its severity and a source of random numbers (used only
+Each function takes an image (uint8 [H, W, 3]), the parameter of its severity and a random generator (used only
 where the text says that something is drawn), and returns a new image of the same shape and dtype.
 """
 
@@ -17,7 +17,7 @@ LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # of linear sRGB
 XYZ_TO_RGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
 
 
-def brightness(image: Image, added: float, random: np.random.Generator) -> Image:
+def brightness(image: Image, added: float, rng: np.random.Generator) -> Image:
     """Add ``added`` (of 1) to V in HSV space (ImageNet-C).
 
     Hue and saturation stay, so every pixel is scaled by V'/V, where V is its largest channel; black becomes gray.
@@ -32,18 +32,18 @@ def brightness(image: Image, added: float, random: np.random.Generator) -> Image
     return to_pixels(table)[image.max(axis=-1, keepdims=True), image]
 
 
-def contrast(image: Image, kept: float, random: np.random.Generator) -> Image:
+def contrast(image: Image, kept: float, rng: np.random.Generator) -> Image:
     """Draw each channel towards its mean over the image, keeping the share ``kept`` of every deviation (ImageNet-C)."""
     means = image.mean(axis=(0, 1), dtype=np.float64)
     return _by_channel(image, to_pixels((LEVELS - means[:, None]) * kept + means[:, None]))
 
 
-def exposure(image: Image, gamma: float, random: np.random.Generator) -> Image:
+def exposure(image: Image, gamma: float, rng: np.random.Generator) -> Image:
     """Darken as a lamp that ages or a shorter exposure does: level^gamma, on levels in [0, 1]."""
     return to_pixels(255 * (LEVELS / 255) ** gamma)[image]
 
 
-def vignetting(image: Image, corner: float, random: np.random.Generator) -> Image:
+def vignetting(image: Image, corner: float, rng: np.random.Generator) -> Image:
     """Darken towards the corners, where the share ``corner`` of each level is left.
 
     The falloff is a lens's: cos^4 of the angle to the optical axis, which stands in the middle of the image.
@@ -55,7 +55,7 @@ def vignetting(image: Image, corner: float, random: np.random.Generator) -> Imag
     return to_pixels(image / ((1 + tangent) ** 2)[..., None])
 
 
-def colour_temperature(image: Image, mired: float, random: np.random.Generator) -> Image:
+def colour_temperature(image: Image, mired: float, rng: np.random.Generator) -> Image:
     """Light the scene warmer or cooler than 6500 K by ``mired`` (1e6 / kelvin); which of the two is drawn.
 
     The gains of red, green and blue are those of a black body's light, at equal luminance, on linear sRGB.
@@ -67,7 +67,7 @@ def colour_temperature(image: Image, mired: float, random: np.random.Generator) 
         raise ShiftNotApplicable(
             "colour_temperature needs a colour image, and this one is gray (R = G = B): leave that shift out"
         )
-    sign = 1 if random.random() < 0.5 else -1
+    sign = 1 if rng.random() < 0.5 else -1
     gains = colour_gains(1e6 / (DAYLIGHT_MIRED + sign * mired))
     encoded = LEVELS / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)

@@ -1,7 +1,7 @@
 """Shifts of the pose: the part, or the camera, has moved. The mask moves with the image.
 
 Each function takes an image (uint8 [H, W, 3]), its mask (bool [H, W] or None), the parameter of its severity and a
-source of random numbers, and returns both in the same frame. What comes into view at the border is a mirror image. It
+random generator, and returns both in the same frame. What comes into view at the border is a mirror image. It
 may show a defect once more; then the mask does so too, for it says what is to be seen.
 """
 
@@ -18,13 +18,13 @@ Affine = NDArray[np.float64]
 
 
 def rotation(
-    image: Image, mask: Mask | None, largest: float, random: np.random.Generator, *, fill: int | None = None
+    image: Image, mask: Mask | None, largest: float, rng: np.random.Generator, *, fill: int | None = None
 ) -> Shifted:
     """Turn by a multiple of 90 degrees, then by up to ``largest`` degrees either way; both are drawn.
 
     Other images than square ones turn by 0 or 180 degrees first, so that their frame stays what it is.
     """
-    quarter_turns, share = int(random.integers(4)), random.uniform(-1, 1)
+    quarter_turns, share = int(rng.integers(4)), rng.uniform(-1, 1)
     height, width = image.shape[:2]
     if height != width:
         quarter_turns = quarter_turns // 2 * 2
@@ -34,21 +34,21 @@ def rotation(
     return move(image, mask, about_centre(turn, height, width), fill)
 
 
-def rotation_gray(image: Image, mask: Mask | None, largest: float, random: np.random.Generator) -> Shifted:
+def rotation_gray(image: Image, mask: Mask | None, largest: float, rng: np.random.Generator) -> Shifted:
     """As :func:`rotation`, with gray corners (the published form: its corners are anomalies)."""
-    return rotation(image, mask, largest, random, fill=GRAY)
+    return rotation(image, mask, largest, rng, fill=GRAY)
 
 
-def translation(image: Image, mask: Mask | None, share: float, random: np.random.Generator) -> Shifted:
+def translation(image: Image, mask: Mask | None, share: float, rng: np.random.Generator) -> Shifted:
     """Move by ``share`` of the shorter side, to whole pixels; the direction is drawn."""
-    angle = 2 * np.pi * random.random()
+    angle = 2 * np.pi * rng.random()
     step = np.round(share * min(image.shape[:2]) * np.array([np.cos(angle), np.sin(angle)]))
     return move(image, mask, np.column_stack([np.eye(2), step]))
 
 
-def scale(image: Image, mask: Mask | None, share: float, random: np.random.Generator) -> Shifted:
+def scale(image: Image, mask: Mask | None, share: float, rng: np.random.Generator) -> Shifted:
     """Enlarge by 1 + ``share`` or shrink by as much, about the centre; which of the two is drawn."""
-    factor = (1 + share) ** (1 if random.random() < 0.5 else -1)
+    factor = (1 + share) ** (1 if rng.random() < 0.5 else -1)
     return move(image, mask, about_centre(np.eye(2) / factor, *image.shape[:2]))
 
 

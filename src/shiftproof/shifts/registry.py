@@ -17,8 +17,8 @@ from shiftproof.shifts.base import SEVERITIES, Image, Mask, Shift, Shifted
 def _in_place(change: Callable[[Image, Any, np.random.Generator], Image]) -> Callable[..., Shifted]:
     """A change of the pixels alone, as the registry holds it: the mask stays as it is."""
 
-    def apply(image: Image, mask: Mask | None, parameter: Any, random: np.random.Generator) -> Shifted:
-        return Shifted(change(image, parameter, random), mask, lost=0)
+    def apply(image: Image, mask: Mask | None, parameter: Any, rng: np.random.Generator) -> Shifted:
+        return Shifted(change(image, parameter, rng), mask, lost=0)
 
     return apply
 
@@ -93,9 +93,9 @@ def apply_shift(name: str, image: Image, mask: Mask | None, severity: int, seed:
         raise UsageError(
             f"a shift takes a mask bool {list(image.shape[:2])}, got {mask.dtype} {list(mask.shape)}: convert it"
         )
-    random = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
     shift = SHIFTS[name]
-    return shift.apply(image, mask, shift.parameters[severity - 1], random)
+    return shift.apply(image, mask, shift.parameters[severity - 1], rng)
 
 
 def check_shift(name: str, severity: int) -> None:

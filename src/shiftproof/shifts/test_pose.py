@@ -24,7 +24,7 @@ def dots(height, width, centres, radius=4):
 
 
 def draws(*numbers):
-    """A source of random numbers that gives these."""
+    """A random generator that gives these."""
     left = list(numbers)
 
     class Fixed:

@@ -15,7 +15,7 @@ from shiftproof.shifts import camera, light, pose
 from shiftproof.shifts.base import Image, is_gray
 
 
-def drift(images: Tensor, random: np.random.Generator) -> Tensor:
+def drift(images: Tensor, rng: np.random.Generator) -> Tensor:
     """Give each image one shift of light, camera or pose, at the model's size and of a strength that a line may meet.
 
     One shift at its full strength: mixed with the image as AugMix does, noise would all but vanish, and a part that
@@ -23,68 +23,68 @@ def drift(images: Tensor, random: np.random.Generator) -> Tensor:
 
     Args:
         images: float [B, 3, H, W], clipped to [0, 1] and read to 8 bits.
-        random: draws which shift, and what it draws.
+        rng: draws which shift, and what it draws.
 
     Returns:
         a new tensor of the same shape, dtype and device, in [0, 1]. Gray images stay gray.
     """
     pixels = (images.permute(0, 2, 3, 1) * 255).clamp(0, 255).round().to(torch.uint8).cpu().numpy()
-    drifted = np.stack([DRIFTS[random.integers(len(DRIFTS))](image, random) for image in pixels])
+    drifted = np.stack([DRIFTS[rng.integers(len(DRIFTS))](image, rng) for image in pixels])
     return torch.from_numpy(drifted).permute(0, 3, 1, 2).to(images) / 255
 
 
-def brightness(image: Image, random: np.random.Generator) -> Image:
+def brightness(image: Image, rng: np.random.Generator) -> Image:
     """Darker or brighter."""
-    return light.brightness(image, random.uniform(-0.2, 0.3), random)
+    return light.brightness(image, rng.uniform(-0.2, 0.3), rng)
 
 
-def contrast(image: Image, random: np.random.Generator) -> Image:
+def contrast(image: Image, rng: np.random.Generator) -> Image:
     """Mostly less contrast."""
-    return light.contrast(image, random.uniform(0.3, 1.2), random)
+    return light.contrast(image, rng.uniform(0.3, 1.2), rng)
 
 
-def exposure(image: Image, random: np.random.Generator) -> Image:
+def exposure(image: Image, rng: np.random.Generator) -> Image:
     """A gamma on either side of 1."""
-    return light.exposure(image, 2 ** random.uniform(-1, 1), random)
+    return light.exposure(image, 2 ** rng.uniform(-1, 1), rng)
 
 
-def uneven_light(image: Image, random: np.random.Generator) -> Image:
+def uneven_light(image: Image, rng: np.random.Generator) -> Image:
     """Darker corners."""
-    return light.vignetting(image, random.uniform(0.5, 0.9), random)
+    return light.vignetting(image, rng.uniform(0.5, 0.9), rng)
 
 
-def colour(image: Image, random: np.random.Generator) -> Image:
-    """Warmer or cooler light; a gray image, which shows no colour, gets another exposure."""
-    return exposure(image, random) if is_gray(image) else light.colour_temperature(image, random.uniform(8, 64), random)
+def color(image: Image, rng: np.random.Generator) -> Image:
+    """Warmer or cooler light; a gray image, which shows no color, gets another exposure."""
+    return exposure(image, rng) if is_gray(image) else light.colour_temperature(image, rng.uniform(8, 64), rng)
 
 
-def noise(image: Image, random: np.random.Generator) -> Image:
+def noise(image: Image, rng: np.random.Generator) -> Image:
     """The sensor's noise: one for all channels where the image is gray."""
     own = image[..., :1] if is_gray(image) else image
-    return np.broadcast_to(camera.gaussian_noise(own, random.uniform(0.01, 0.12), random), image.shape)
+    return np.broadcast_to(camera.gaussian_noise(own, rng.uniform(0.01, 0.12), rng), image.shape)
 
 
-def defocus(image: Image, random: np.random.Generator) -> Image:
+def defocus(image: Image, rng: np.random.Generator) -> Image:
     """A disk of one to three pixels, as the model's size shrinks a photograph's."""
-    return camera.defocus_blur(image, (int(random.integers(1, 3, endpoint=True)), 0.5), random)
+    return camera.defocus_blur(image, (int(rng.integers(1, 3, endpoint=True)), 0.5), rng)
 
 
-def motion(image: Image, random: np.random.Generator) -> Image:
+def motion(image: Image, rng: np.random.Generator) -> Image:
     """A short streak."""
-    return camera.motion_blur(image, random.uniform(0.005, 0.03), random)
+    return camera.motion_blur(image, rng.uniform(0.005, 0.03), rng)
 
 
-def jpeg(image: Image, random: np.random.Generator) -> Image:
+def jpeg(image: Image, rng: np.random.Generator) -> Image:
     """Compression."""
-    return camera.jpeg(image, int(random.integers(15, 60)), random)
+    return camera.jpeg(image, int(rng.integers(15, 60)), rng)
 
 
-def move(image: Image, random: np.random.Generator) -> Image:
+def move(image: Image, rng: np.random.Generator) -> Image:
     """Turned, scaled and moved by a little: a part that lies otherwise in its fixture."""
-    angle, factor = np.deg2rad(random.uniform(-15, 15)), 1.1 ** random.uniform(-1, 1)
+    angle, factor = np.deg2rad(rng.uniform(-15, 15)), 1.1 ** rng.uniform(-1, 1)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / factor
     place = pose.about_centre(turn, *image.shape[:2])
-    place[:, 2] += 0.04 * min(image.shape[:2]) * random.uniform(-1, 1, size=2)
+    place[:, 2] += 0.04 * min(image.shape[:2]) * rng.uniform(-1, 1, size=2)
     return pose.move(image, None, place).image
 
 
@@ -93,7 +93,7 @@ DRIFTS: tuple[Callable[[Image, np.random.Generator], Image], ...] = (
     contrast,
     exposure,
     uneven_light,
-    colour,
+    color,
     noise,
     defocus,
     motion,

@@ -16,7 +16,7 @@ Points = NDArray[np.float64]
 
 STRETCH = (1 / np.sqrt(3) - 1) / 2
 SQUISH = (np.sqrt(3) - 1) / 2
-NORMALISATION = 47.0
+NORMALIZATION = 47.0
 GRADIENTS = np.array([(5, 2), (2, 5), (-5, 2), (-2, 5), (5, -2), (2, -5), (-5, -2), (-2, -5)], dtype=np.float64)
 
 
@@ -55,13 +55,13 @@ def simplex_noise(x: Points, y: Points, permutation: NDArray[np.integer]) -> Poi
     j = np.select([~side & ~upper, ~side & upper, upper & right, upper, right], [1, 0, 0, 2, -1], 1)
     own = upper.astype(np.float64)
     total = corner(1, 0) + corner(0, 1) + corner(own, own) + corner(i.astype(np.float64), j.astype(np.float64))
-    return total / NORMALISATION
+    return total / NORMALIZATION
 
 
 def octave_noise(
     height: int,
     width: int,
-    random: np.random.Generator,
+    rng: np.random.Generator,
     *,
     octaves: int = 6,
     persistence: float = 0.6,
@@ -73,7 +73,7 @@ def octave_noise(
     Args:
         height: rows.
         width: columns.
-        random: draws the noise's permutation.
+        rng: draws the noise's permutation.
         octaves: how many; each has half the wavelength of the one before.
         persistence: amplitude of an octave over that of the one before.
         frequency: wavelength of the first octave in pixels (the paper's word and value).
@@ -82,7 +82,7 @@ def octave_noise(
     Returns:
         float64 [height, width], within the sum of the amplitudes: 2.38 with the paper's values.
     """
-    permutation = random.permutation(256)
+    permutation = rng.permutation(256)
     wavelengths = frequency / 2.0 ** np.arange(octaves)
     amplitudes = persistence ** np.arange(octaves)
     y, x = np.mgrid[:height, :width].astype(np.float64)

@@ -11,7 +11,16 @@ from PIL import Image, ImageOps
 
 from shiftproof.errors import UsageError
 from shiftproof.synthesis import augmix as module
-from shiftproof.synthesis.augmix import OPERATIONS, VIEWS, augmix, autocontrast, equalise, posterise, solarise, wave
+from shiftproof.synthesis.augmix import (
+    AUGMENTATIONS,
+    OPERATIONS,
+    augmix,
+    autocontrast,
+    equalize,
+    posterize,
+    solarize,
+    wave,
+)
 from shiftproof.synthesis.drift import DRIFTS, drift
 
 LEVELS = np.arange(256.0)
@@ -19,11 +28,11 @@ LEVELS = np.arange(256.0)
 
 def scene(height: int = 48, width: int = 64, gray: bool = False, count: int = 4) -> torch.Tensor:
     """Images whose levels are eighths of a byte's, as a decoder gives them: smooth, with a dark disk."""
-    random = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     y, x = np.mgrid[:height, :width]
     disk = (y - height / 2) ** 2 + (x - width / 2) ** 2 < (height / 4) ** 2
     base = 120 + 60 * np.sin(x / 9)[..., None] * np.array([1, 0.8, 0.5]) - 70 * disk[..., None]
-    pixels = np.clip(base + random.normal(0, 6, size=(count, height, width, 3)), 0, 255).astype(np.uint8)
+    pixels = np.clip(base + rng.normal(0, 6, size=(count, height, width, 3)), 0, 255).astype(np.uint8)
     if gray:
         pixels = np.repeat(pixels[..., :1], 3, axis=-1)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
@@ -43,13 +52,13 @@ def looked_up(image: np.ndarray, curve: np.ndarray) -> np.ndarray:
     return np.stack([levels[c][image[..., c]] for c in range(3)], axis=-1)
 
 
-@pytest.mark.parametrize("views", VIEWS)
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32), height=st.integers(32, 64), width=st.integers(32, 64), gray=st.booleans())
-def test_views_keep_shape_range_and_gray(views, seed, height, width, gray):
+def test_views_keep_shape_range_and_gray(augment, seed, height, width, gray):
     images = scene(height, width, gray, count=2)
     before = images.clone()
-    view = augmix(images, np.random.default_rng(seed), views)
+    view = augmix(images, np.random.default_rng(seed), augment)
     assert view.shape == images.shape and view.dtype == images.dtype
     assert view.min() >= 0 and view.max() <= 1
     assert torch.equal(images, before), "the input must stay as it is"
@@ -57,10 +66,10 @@ def test_views_keep_shape_range_and_gray(views, seed, height, width, gray):
         assert torch.equal(view[:, 0], view[:, 1]) and torch.equal(view[:, 1], view[:, 2])
 
 
-@pytest.mark.parametrize("views", VIEWS)
-def test_same_state_same_views_and_another_state_others(views):
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
+def test_same_state_same_views_and_another_state_others(augment):
     images = scene()
-    first, again, other = (augmix(images, np.random.default_rng(seed), views) for seed in (5, 5, 6))
+    first, again, other = (augmix(images, np.random.default_rng(seed), augment) for seed in (5, 5, 6))
     assert torch.equal(first, again)
     assert (first - other).abs().amax(dim=(1, 2, 3)).min() > 0.01
 
@@ -72,8 +81,8 @@ def test_images_of_a_batch_get_views_of_their_own():
 
 
 def test_no_operation_of_a_blind_view_is_a_shift_of_the_test():
-    """Whoever adds one decides here that it is neither brightness, contrast, exposure nor colour temperature."""
-    assert (autocontrast, equalise, posterise, solarise, wave) == OPERATIONS
+    """Whoever adds one decides here that it is neither brightness, contrast, exposure nor color temperature."""
+    assert (autocontrast, equalize, posterize, solarize, wave) == OPERATIONS
 
 
 def test_a_blind_view_is_a_tone_curve_of_each_channel():
@@ -91,19 +100,19 @@ def test_a_view_is_the_mix_that_whole_images_would_give(seed):
     images = scene(count=1)
     view = augmix(images, np.random.default_rng(seed))[0].permute(1, 2, 0).double().numpy()
     pixels = pixels_of(images)
-    random = np.random.default_rng(seed)
-    weights, share, depths = random.dirichlet([1, 1, 1]), random.beta(1, 1), random.integers(1, 4, size=3)
+    rng = np.random.default_rng(seed)
+    weights, share, depths = rng.dirichlet([1, 1, 1]), rng.beta(1, 1), rng.integers(1, 4, size=3)
     chains = [pixels, pixels, pixels]
     for position in range(3):
-        numbers, strengths = random.integers(len(OPERATIONS), size=3), random.uniform(0.1, 3, size=3) / 10
+        numbers, strengths = rng.integers(len(OPERATIONS), size=3), rng.uniform(0.1, 3, size=3) / 10
         for number, operation in enumerate(OPERATIONS):
-            chosen = [k for k in range(3) if numbers[k] == number and position < depths[k]]
-            if not chosen:
+            selected = [k for k in range(3) if numbers[k] == number and position < depths[k]]
+            if not selected:
                 continue
             curves = operation(
-                np.concatenate([histogram_of(chains[k]) for k in chosen]), strengths[chosen].reshape(-1, 1, 1), random
+                np.concatenate([histogram_of(chains[k]) for k in selected]), strengths[selected].reshape(-1, 1, 1), rng
             )
-            for k, curve in zip(chosen, curves, strict=True):
+            for k, curve in zip(selected, curves, strict=True):
                 chains[k] = looked_up(chains[k], curve)
     mix = sum(weight * chain for weight, chain in zip(weights, chains, strict=True))
     np.testing.assert_allclose(view, (share * pixels + (1 - share) * mix) / 255, atol=1e-6)
@@ -113,7 +122,7 @@ def test_each_chain_draws_a_depth_of_its_own(monkeypatch):
     """The reference code draws it once: its chains are all as deep as the first."""
     seen: list[np.ndarray] = []
     chains = module._chains
-    monkeypatch.setattr(module, "_chains", lambda h, depths, random: seen.append(depths) or chains(h, depths, random))
+    monkeypatch.setattr(module, "_chains", lambda h, depths, rng: seen.append(depths) or chains(h, depths, rng))
     augmix(torch.zeros(300, 3, 2, 2), np.random.default_rng(0))
     depths = seen[0].reshape(300, 3)
     for first, second in ((0, 1), (0, 2), (1, 2)):
@@ -123,7 +132,7 @@ def test_each_chain_draws_a_depth_of_its_own(monkeypatch):
 
 
 def test_share_of_the_image_itself_spans_none_to_all(monkeypatch):
-    monkeypatch.setattr(module, "OPERATIONS", (lambda histograms, strengths, random: np.zeros_like(histograms),))
+    monkeypatch.setattr(module, "OPERATIONS", (lambda histograms, strengths, rng: np.zeros_like(histograms),))
     white = torch.ones(400, 3, 4, 4)
     shares = augmix(white, np.random.default_rng(0)).amax(dim=(1, 2, 3)).numpy()
     assert np.abs(np.quantile(shares, [0.25, 0.5, 0.75]) - [0.25, 0.5, 0.75]).max() < 0.08  # Beta(1, 1) is uniform
@@ -134,10 +143,10 @@ def test_share_of_the_image_itself_spans_none_to_all(monkeypatch):
     [
         (autocontrast, 0.2, ImageOps.autocontrast, 1),
         # Pillow counts in whole steps of pixels, which adds up over the levels of a small image.
-        (equalise, 0.2, ImageOps.equalize, 6),
-        (posterise, 0.2, lambda image: ImageOps.posterize(image, 4), 0),
-        (posterise, 0.29, lambda image: ImageOps.posterize(image, 3), 0),
-        (solarise, 0.25, lambda image: ImageOps.solarize(image, 192), 0),
+        (equalize, 0.2, ImageOps.equalize, 6),
+        (posterize, 0.2, lambda image: ImageOps.posterize(image, 4), 0),
+        (posterize, 0.29, lambda image: ImageOps.posterize(image, 3), 0),
+        (solarize, 0.25, lambda image: ImageOps.solarize(image, 192), 0),
     ],
 )
 def test_operations_are_those_of_pillow(operation, strength, pillow, tolerance):
@@ -150,9 +159,9 @@ def test_operations_are_those_of_pillow(operation, strength, pillow, tolerance):
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32), strength=st.floats(0.01, 0.3))
 def test_wave_bends_the_tones_but_keeps_mean_and_spread(seed, strength):
-    random = np.random.default_rng(seed)
-    histogram = histogram_of(random.integers(30, 220, size=(20, 30, 3)))
-    curves = wave(histogram, np.full((1, 1, 1), strength), random)
+    rng = np.random.default_rng(seed)
+    histogram = histogram_of(rng.integers(30, 220, size=(20, 30, 3)))
+    curves = wave(histogram, np.full((1, 1, 1), strength), rng)
     for counts, bent in zip(histogram[0], curves[0], strict=True):
         mean, bent_mean = np.average(LEVELS, weights=counts), np.average(bent, weights=counts)
         spread, bent_spread = (
@@ -163,16 +172,16 @@ def test_wave_bends_the_tones_but_keeps_mean_and_spread(seed, strength):
         assert np.abs(residual).max() > 10 * strength, "a straight curve would be brightness or contrast"
 
 
-@pytest.mark.parametrize("views", VIEWS)
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
 @pytest.mark.parametrize("level", [0.0, 100 / 255, 1.0])
-def test_an_image_of_one_level_is_no_obstacle(views, level):
+def test_an_image_of_one_level_is_no_obstacle(augment, level):
     for seed in range(20):
-        view = augmix(torch.full((1, 3, 32, 32), level), np.random.default_rng(seed), views)
+        view = augmix(torch.full((1, 3, 32, 32), level), np.random.default_rng(seed), augment)
         assert view.isfinite().all() and view.min() >= 0 and view.max() <= 1
 
 
 def test_unknown_views_are_named():
-    with pytest.raises(UsageError, match=r"unknown views 'blnd'; did you mean blind\?"):
+    with pytest.raises(UsageError, match=r"unknown augmentation 'blnd'; did you mean blind\?"):
         augmix(scene(), np.random.default_rng(0), "blnd")
 
 
@@ -189,17 +198,17 @@ def test_every_drift_changes_the_image_and_keeps_gray_gray(change, gray):
 
 def test_drift_gives_each_image_a_shift_of_its_own_and_draws_all_of_them(monkeypatch):
     seen: list[int] = []
-    counters = tuple(lambda image, random, n=n: seen.append(n) or image for n in range(len(DRIFTS)))
+    counters = tuple(lambda image, rng, n=n: seen.append(n) or image for n in range(len(DRIFTS)))
     monkeypatch.setattr("shiftproof.synthesis.drift.DRIFTS", counters)
     images = scene(count=100)
     assert torch.equal(drift(images, np.random.default_rng(0)), images)
     assert set(seen) == set(range(len(DRIFTS))) and len(seen) == 100
 
 
-@pytest.mark.parametrize("views", VIEWS)
-def test_levels_out_of_range_are_clipped_and_touch_no_other_image(views):
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
+def test_levels_out_of_range_are_clipped_and_touch_no_other_image(augment):
     images = scene(count=3)
     beyond = images.clone()
     beyond[1] = 3 * beyond[1] - 1
-    clipped, view = (augmix(x, np.random.default_rng(2), views) for x in (beyond.clamp(0, 1), beyond))
+    clipped, view = (augmix(x, np.random.default_rng(2), augment) for x in (beyond.clamp(0, 1), beyond))
     assert torch.equal(view, clipped)

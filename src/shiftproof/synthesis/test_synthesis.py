@@ -11,13 +11,13 @@ from shiftproof.synthesis.simplex import octave_noise, simplex_noise
 def test_simplex_noise_equals_the_opensimplex_package():
     internals = pytest.importorskip("opensimplex.internals")
     permutation = internals._init(7)[0]
-    random = np.random.default_rng(0)
-    x, y = random.uniform(-300, 300, size=(2, 3000))
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(-300, 300, size=(2, 3000))
     expected = [internals._noise2(a, b, permutation) for a, b in zip(x, y, strict=True)]
     np.testing.assert_allclose(simplex_noise(x, y, np.asarray(permutation)), expected, atol=1e-9)
 
 
-def test_simplex_noise_is_bounded_centred_and_smooth():
+def test_simplex_noise_is_bounded_centered_and_smooth():
     permutation = np.random.default_rng(3).permutation(256)
     y, x = np.mgrid[0:60:0.1, 0:60:0.1]
     noise = simplex_noise(x, y, permutation)

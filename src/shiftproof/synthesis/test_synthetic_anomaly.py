@@ -84,17 +84,17 @@ def test_a_mask_is_never_empty_nor_the_whole_image(seed, height, width, down, al
 
 @pytest.mark.parametrize("size", [(64, 64), (256, 256), (320, 128)])
 def test_sizes_follow_the_image_and_span_two_orders_of_magnitude(size):
-    random = np.random.default_rng(0)
-    shares = np.array([anomaly_mask(size, (size[0] // 2, size[1] // 2), random).mean() for _ in range(300)])
+    rng = np.random.default_rng(0)
+    shares = np.array([anomaly_mask(size, (size[0] // 2, size[1] // 2), rng).mean() for _ in range(300)])
     assert np.quantile(shares, 0.5) == pytest.approx((AREAS[0] * AREAS[1]) ** 0.5, rel=0.4)
     assert shares.max() / shares.min() > 60
 
 
 def test_anomalies_are_a_few_spots_about_their_place_not_freckles():
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     counts, distances = [], []
     for _ in range(200):
-        mask = anomaly_mask((128, 128), (40, 90), random)
+        mask = anomaly_mask((128, 128), (40, 90), rng)
         counts.append(label(mask, np.ones((3, 3)))[1])
         rows, columns = np.nonzero(mask)
         distances.append(np.hypot(rows - 40, columns - 90).mean())

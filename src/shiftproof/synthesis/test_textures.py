@@ -28,7 +28,7 @@ def test_made_textures_have_the_parts_size_and_range(seed, height, width):
     texture = Textures().draw(parts(height, width), np.random.default_rng(seed))
     assert texture.shape == (height, width, 3) and texture.dtype == np.float32
     assert texture.min() >= 0 and texture.max() <= 1
-    assert texture.std(axis=(0, 1)).max() > 0, "a texture is not one colour"
+    assert texture.std(axis=(0, 1)).max() > 0, "a texture is not one color"
 
 
 def test_same_state_same_texture_and_another_state_another():
@@ -43,8 +43,8 @@ def test_same_state_same_texture_and_another_state_another():
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.__name__)
 def test_each_pattern_spans_most_of_its_range(pattern):
-    random = np.random.default_rng(2)
-    drawn = [pattern(*turned_grid((60, 91), (12, 7), random), random) for _ in range(10)]
+    rng = np.random.default_rng(2)
+    drawn = [pattern(*turned_grid((60, 91), (12, 7), rng), rng) for _ in range(10)]
     assert all(values.shape == (60, 91) and values.min() >= 0 and values.max() <= 1 for values in drawn)
     assert all(np.ptp(values) > 0.5 for values in drawn)
 
@@ -67,8 +67,8 @@ def test_bank_is_read_from_nested_folders_and_drawn_from(tmp_path):
     (folder / "readme.txt").write_text("no picture")
     textures = load_textures(folder, (32, 64))
     assert textures.bank.shape == (3, 32, 64, 3) and textures.bank.dtype == np.uint8
-    random = np.random.default_rng(0)
-    drawn = [textures.draw(parts(32, 64), random) for _ in range(60)]
+    rng = np.random.default_rng(0)
+    drawn = [textures.draw(parts(32, 64), rng) for _ in range(60)]
     assert {round(float(texture.mean()) * 255) for texture in drawn} == {10, 20, 30}
     assert all(texture.shape == (32, 64, 3) and texture.dtype == np.float32 for texture in drawn)
 

@@ -2,11 +2,10 @@
 
 from shiftproof.training.checkpoint import load_checkpoint
 from shiftproof.training.config import TrainConfig, fit_size, format_size, parse_size
-from shiftproof.training.loop import Interrupted, Progress, Record, fit
+from shiftproof.training.loop import Interrupted, Record, fit
 
 __all__ = [
     "Interrupted",
-    "Progress",
     "Record",
     "TrainConfig",
     "fit",

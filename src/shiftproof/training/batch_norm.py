@@ -1,4 +1,4 @@
-"""Batch normalisation over the batch of all processes, so that several devices train what one would."""
+"""Batch normalization over the batch of all processes, so that several devices train what one would."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import distributed as dist
 
 
 def share_batch_statistics(module: nn.Module, device: str) -> None:
-    """Let every batch normalisation below a module take its statistics from all processes; weights and names stay.
+    """Let every batch normalization below a module take its statistics from all processes; weights and names stay.
 
     Args:
         module: changed in place.
@@ -25,7 +25,7 @@ def share_batch_statistics(module: nn.Module, device: str) -> None:
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation whose mean and variance are those of the batches of all processes together."""
+    """Batch normalization whose mean and variance are those of the batches of all processes together."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to the same; B is each process's own."""
@@ -35,8 +35,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         own = wide.new_tensor([x.numel() // x.shape[1]])
         total = _AllSum.apply(torch.cat([wide.sum(axes), own]))
         mean, count = total[:-1] / total[-1], total[-1].detach()
-        centred = wide - mean[:, None, None]
-        variance = _AllSum.apply(centred.square().sum(axes)) / count
+        centered = wide - mean[:, None, None]
+        variance = _AllSum.apply(centered.square().sum(axes)) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -46,7 +46,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 class _AllSum(torch.autograd.Function):

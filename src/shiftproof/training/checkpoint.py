@@ -24,7 +24,7 @@ class Checkpoint:
     step: int  # steps done
     about: dict[str, Any]  # what is trained on what: a resumed run must agree with it
     weights: dict[str, Tensor]  # of everything but the teacher
-    optimiser: dict[int, dict[str, Tensor]]  # its state for each parameter, by the parameter's number
+    optimizer: dict[int, dict[str, Tensor]]  # its state for each parameter, by the parameter's number
     seconds: float  # of training so far
     curve: dict[str, Any] = field(default_factory=dict)  # the loss curve so far, as JSON values
 
@@ -37,8 +37,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"weights.{key}": value.contiguous() for key, value in checkpoint.weights.items()}
-    for number, state in checkpoint.optimiser.items():
-        tensors |= {f"optimiser.{number}.{key}": value.contiguous() for key, value in state.items()}
+    for number, state in checkpoint.optimizer.items():
+        tensors |= {f"optimizer.{number}.{key}": value.contiguous() for key, value in state.items()}
     head = {key: getattr(checkpoint, key) for key in ("step", "about", "seconds", "curve")}
     path = folder / FILE
     partial = path.with_suffix(".partial")
@@ -60,7 +60,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     if not path.is_file():
         return None
     weights: dict[str, Tensor] = {}
-    optimiser: dict[int, dict[str, Tensor]] = {}
+    optimizer: dict[int, dict[str, Tensor]] = {}
     try:
         with safe_open(path, framework="pt") as file:
             head = json.loads(file.metadata()["training"])
@@ -70,12 +70,12 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
                     weights[rest] = file.get_tensor(key)
                 else:
                     number, _, name = rest.partition(".")
-                    optimiser.setdefault(int(number), {})[name] = file.get_tensor(key)
+                    optimizer.setdefault(int(number), {})[name] = file.get_tensor(key)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({type(error).__name__}): train again with --overwrite") from error
-    return Checkpoint(head["step"], head["about"], weights, optimiser, head["seconds"], head.get("curve", {}))
+    return Checkpoint(head["step"], head["about"], weights, optimizer, head["seconds"], head.get("curve", {}))
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
-    """An optimiser's state, by parameter number."""
-    return optimiser.state_dict()["state"]
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """An optimizer's state, by parameter number."""
+    return optimizer.state_dict()["state"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shiftproof.errors import UsageError, unknown
 
 SCHEDULES = ("one-cycle", "constant")
-OPTIMISERS = ("adamw", "adam")
+OPTIMIZERS = ("adamw", "adam")
 PRECISIONS = ("auto", "32", "bf16")
 STRIDE = 32  # image sides are multiples of the student's deepest stride
 
@@ -22,7 +22,7 @@ class TrainConfig:
     epochs: int | None = None  # passes over the training images instead of a number of steps
     batch_size: int = 16  # over all devices
     learning_rate: float = 4e-3  # peak; parts of a method may take a fraction of it
-    optimiser: str = "adamw"  # "adamw" (betas 0.9, 0.999; decay 1e-4), or "adam" (betas 0.5, 0.999: the papers')
+    optimizer: str = "adamw"  # "adamw" (betas 0.9, 0.999; decay 1e-4), or "adam" (betas 0.5, 0.999: the papers')
     schedule: str = "one-cycle"  # "one-cycle" (warm-up over 10 %, cosine to zero) or "constant" (the papers')
     seed: int = 0  # of weights, order, views and split
     precision: str = "auto"  # "32", "bf16", or "auto": bf16 where the device computes it natively
@@ -32,7 +32,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for value, known, kind in (
             (self.schedule, SCHEDULES, "schedule"),
-            (self.optimiser, OPTIMISERS, "optimiser"),
+            (self.optimizer, OPTIMIZERS, "optimizer"),
             (self.precision, PRECISIONS, "precision"),
         ):
             if value not in known:

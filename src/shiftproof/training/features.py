@@ -24,7 +24,7 @@ class NormalFeatures:
         pixels: uint8 [N, H, W, 3]; may be memory-mapped.
         limit: bytes that the features may take.
         batch: images that go through the teacher at once.
-        on_progress: is told (images done, images in all).
+        on_progress: called with (images done, images in all).
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class NormalFeatures:
         """Features of some images: float32 tensors [B, C_k, H_k, W_k], one a stage."""
         if self.stages is None:
             return self._compute(self.pixels[indices])
-        chosen = torch.from_numpy(indices).to(self.stages[0].device)
-        return [stage[chosen].float().permute(0, 3, 1, 2) for stage in self.stages]
+        selected = torch.from_numpy(indices).to(self.stages[0].device)
+        return [stage[selected].float().permute(0, 3, 1, 2) for stage in self.stages]
 
     def _compute(self, pixels: NDArray[np.uint8]) -> list[Tensor]:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The training loop: batches in a fixed order, one optimiser, checkpoints, and a stop that loses nothing."""
+"""The training loop: batches in a fixed order, one optimizer, checkpoints, and a stop that loses nothing."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from torch import Tensor
 
 from shiftproof.errors import ModelError, ShiftproofError, TrainingError, UsageError
 from shiftproof.methods.base import MASKS, NORMAL, Method, Phase, to_images
+from shiftproof.reporter import Reporter
 from shiftproof.training.batch_norm import share_batch_statistics
-from shiftproof.training.checkpoint import FILE, Checkpoint, load_checkpoint, optimiser_tensors, save_checkpoint
+from shiftproof.training.checkpoint import FILE, Checkpoint, load_checkpoint, optimizer_tensors, save_checkpoint
 from shiftproof.training.config import TrainConfig, steps_per_epoch
 from shiftproof.training.curve import LossCurve
 from shiftproof.training.features import NormalFeatures
 
 CHECKPOINT_EVERY = 30.0  # seconds
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it would say is in the record
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the record contains the same facts
 
 
 class Interrupted(TrainingError):  # noqa: N818 - nothing went wrong
@@ -38,13 +39,12 @@ class Interrupted(TrainingError):  # noqa: N818 - nothing went wrong
     exit_code = 130
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a training tells while it runs; every field may be replaced by a function that shows it."""
+StepFunction = Callable[[int, int, Mapping[str, float]], None]
+"""Called after each step with (steps done, steps in all, smoothed loss terms)."""
 
-    preparing: Callable[[int, int], None] = lambda done, total: None  # images whose teacher features are known
-    step: Callable[[int, int, Mapping[str, float]], None] = lambda done, total, losses: None
-    warn: Callable[[str], None] = lambda line: None
+
+def _no_step(done: int, total: int, losses: Mapping[str, float]) -> None:
+    """Ignore a step."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def fit(
     *,
     folder: Path | None = None,
     about: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    reporter: Reporter | None = None,
+    on_step: StepFunction = _no_step,
 ) -> Record:
     """Train a method's networks on images of good parts; they are changed in place.
 
@@ -80,7 +81,8 @@ def fit(
         config: the schedule.
         folder: where checkpoints go and are looked for; None keeps none.
         about: what a checkpoint must agree with to be gone on from.
-        progress: is told how far it is.
+        reporter: receives warnings and the progress of preparation and training.
+        on_step: called after each step; not with several devices.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; a checkpoint is left.
@@ -104,7 +106,7 @@ def fit(
         precision=_precision(config.precision),
     )
     if config.devices == 1:
-        record, _ = _run(fabric, method, pixels, config, folder, dict(about or {}), progress or Progress())
+        record, _ = _run(fabric, method, pixels, config, folder, dict(about or {}), reporter or Reporter(), on_step)
         return record
     # Functions that draw on the screen stay in this process. Fabric takes apart what goes there and back, which frozen
     # dataclasses do not allow: the config travels inside the function, the record as a dict.
@@ -125,7 +127,7 @@ def _run_in_process(
     Errors are handed back: raised, they would arrive as a printed traceback.
     """
     try:
-        record, weights = _run(fabric, method, pixels, progress=None, **rest)
+        record, weights = _run(fabric, method, pixels, reporter=Reporter(), on_step=_no_step, **rest)
     except ShiftproofError as error:
         return error
     if fabric.is_global_zero:
@@ -141,13 +143,13 @@ def _run(
     config: TrainConfig,
     folder: Path | None,
     about: dict[str, Any],
-    progress: Progress | None,
+    reporter: Reporter,
+    on_step: StepFunction,
 ) -> tuple[Record, dict[str, Tensor]]:
-    progress = progress or Progress()
     torch.manual_seed(config.seed)
     count, batch = len(pixels), config.batch_for(len(pixels))
     method.to(fabric.device)
-    method.arrange()
+    method.to_channels_last()
     phases = method.phases()
     # Each phase is a schedule of its own, from warm-up to zero.
     lengths = [max(1, round(phase.share * config.steps_for(count))) for phase in phases]
@@ -160,7 +162,7 @@ def _run(
         done, seconds = checkpoint.step, checkpoint.seconds
     curve = LossCurve.over(steps, checkpoint.curve if checkpoint else None)
     share = config.feature_cache // config.devices
-    normal = NormalFeatures(method.teacher, pixels, share, batch, progress.preparing)
+    normal = NormalFeatures(method.teacher, pixels, share, batch, reporter.counter("teacher features"))
     final: dict[str, float] = {}
     started = saved = time.monotonic()
     tried = done  # the step that was last to be kept
@@ -174,12 +176,12 @@ def _run(
         weights = trained_state(method)
         if not all(bool(value.isfinite().all()) for value in weights.values()):
             return
-        state = optimiser_tensors(optimiser)
+        state = optimizer_tensors(optimizer)
         try:
             spent = seconds + time.monotonic() - started
             save_checkpoint(folder, Checkpoint(step, about, weights, state, spent, asdict(curve)))
         except OSError as error:
-            progress.warn(f"no checkpoint could be written to {folder} ({error}): training goes on without")
+            reporter.warning(f"no checkpoint could be written to {folder} ({error}): training goes on without")
         saved = time.monotonic()
 
     with stop_requests() as stop:
@@ -188,14 +190,14 @@ def _run(
             begin, end = end, end + length
             if done >= end:
                 continue
-            optimiser = _optimiser(phase, config)
-            peak_rates = [group["lr"] for group in optimiser.param_groups]
+            optimizer = _optimizer(phase, config)
+            peak_rates = [group["lr"] for group in optimizer.param_groups]
             if checkpoint is not None and done > begin:
-                _restore(optimiser, checkpoint)
+                _restore(optimizer, checkpoint)
             phase.train()
             if fabric.world_size > 1:
                 share_batch_statistics(phase, fabric.device.type)
-            module, optimiser = fabric.setup(phase, optimiser)
+            module, optimizer = fabric.setup(phase, optimizer)
             module.mark_forward_method("losses")
             recent: dict[str, float] = {}
             for step in range(max(begin, done), end):
@@ -203,13 +205,13 @@ def _run(
                     keep(step)
                     onwards = "go on with --resume" if _has_checkpoint(folder) else "nothing was kept"
                     raise Interrupted(f"stopped at step {step} of {steps}: {onwards}")
-                for group, rate in zip(optimiser.param_groups, peak_rates, strict=True):
+                for group, rate in zip(optimizer.param_groups, peak_rates, strict=True):
                     group["lr"] = rate * config.rate_factor(step - begin, length)
-                chosen = batch_indices(config.seed, step, count, batch)[fabric.global_rank :: fabric.world_size]
-                random = np.random.default_rng([config.seed, 1, step, fabric.global_rank])
-                features = _features(fabric, phase, normal, pixels, chosen, random)
+                selected = batch_indices(config.seed, step, count, batch)[fabric.global_rank :: fabric.world_size]
+                rng = np.random.default_rng([config.seed, 1, step, fabric.global_rank])
+                features = _features(fabric, phase, normal, pixels, selected, rng)
                 with fabric.autocast():
-                    losses = module.losses(features, random)
+                    losses = module.losses(features, rng)
                 terms = torch.stack(list(losses.values()))
                 # The means over all processes: a term that one of them has lost stops them all together.
                 means: Any = fabric.all_reduce(terms.detach(), reduce_op="mean")
@@ -222,12 +224,13 @@ def _run(
                         f"training stopped at step {step} of {steps}: the loss {lost[0]!r} is {values[lost[0]]}{kept}; "
                         "train again with --overwrite and a lower --learning-rate, or with --precision 32"
                     )
-                optimiser.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=True)
                 fabric.backward(terms.sum())
-                optimiser.step()
+                optimizer.step()
                 recent = {name: 0.95 * recent.get(name, value) + 0.05 * value for name, value in values.items()}
                 curve.add(step + 1, values, last=step + 1 == end)
-                progress.step(step + 1, steps, recent)
+                reporter.progress("training", step + 1, steps, f"loss {sum(recent.values()):.3f}")
+                on_step(step + 1, steps, recent)
                 if time.monotonic() - saved > CHECKPOINT_EVERY:
                     keep(step + 1)
             final.update(recent)
@@ -276,13 +279,13 @@ def _features(
     phase: Phase,
     normal: NormalFeatures,
     pixels: NDArray[np.uint8],
-    chosen: NDArray[np.int64],
-    random: np.random.Generator,
+    selected: NDArray[np.int64],
+    rng: np.random.Generator,
 ) -> dict[str, list[Tensor]]:
     """The teacher's features of each view; the changing views go through it as one batch."""
-    images = to_images(torch.from_numpy(np.ascontiguousarray(pixels[chosen])).to(fabric.device))
-    views = phase.views(images, random)
-    features = {NORMAL: normal(chosen)} if phase.reads_normal else {}
+    images = to_images(torch.from_numpy(np.ascontiguousarray(pixels[selected])).to(fabric.device))
+    views = phase.views(images, rng)
+    features = {NORMAL: normal(selected)} if phase.reads_normal else {}
     if MASKS in views:
         features[MASKS] = [views.pop(MASKS)]
     if views:
@@ -294,13 +297,13 @@ def _features(
     return features
 
 
-def _optimiser(phase: Phase, config: TrainConfig) -> torch.optim.Optimizer:
-    """The phase's optimiser; what it does not change is left without gradients."""
+def _optimizer(phase: Phase, config: TrainConfig) -> torch.optim.Optimizer:
+    """The phase's optimizer; what it does not change is left without gradients."""
     groups = phase.trained_parameters(config.learning_rate)
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     for parameter in phase.parameters():
         parameter.requires_grad_(id(parameter) in trained)
-    if config.optimiser == "adam":
+    if config.optimizer == "adam":
         return torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
     return torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=1e-4, fused=True)
 
@@ -316,18 +319,18 @@ def _refuse_another(checkpoint: Checkpoint, about: dict[str, Any], folder: Path 
             )
 
 
-def _restore(optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
-    """Give an optimiser the state that it had."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+def _restore(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Give an optimizer the state that it had."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = {
         number: {key: _laid_out_like(parameters[number], value) for key, value in entry.items()}
-        for number, entry in checkpoint.optimiser.items()
+        for number, entry in checkpoint.optimizer.items()
     }
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A moment in its parameter's memory layout: the fused optimisers walk both side by side, without looking."""
+    """A moment in its parameter's memory layout: the fused optimizers walk both side by side, without looking."""
     return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 

@@ -22,7 +22,7 @@ def example(step: int = 5) -> Checkpoint:
             "student.a.weight": torch.randn(3, 4, 2, 2).to(memory_format=torch.channels_last),
             "n": torch.tensor(7),
         },
-        optimiser={0: {"step": torch.tensor(5.0), "exp_avg": torch.randn(3)}, 11: {"step": torch.tensor(5.0)}},
+        optimizer={0: {"step": torch.tensor(5.0), "exp_avg": torch.randn(3)}, 11: {"step": torch.tensor(5.0)}},
         seconds=12.5,
     )
 
@@ -34,10 +34,10 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
     assert (loaded.step, loaded.about, loaded.seconds) == (5, ABOUT, 12.5)
     assert loaded.weights.keys() == saved.weights.keys()
     assert all(torch.equal(loaded.weights[key], value) for key, value in saved.weights.items())
-    assert loaded.optimiser.keys() == saved.optimiser.keys()
-    for number, state in saved.optimiser.items():
-        assert loaded.optimiser[number].keys() == state.keys()
-        assert all(torch.equal(loaded.optimiser[number][key], value) for key, value in state.items())
+    assert loaded.optimizer.keys() == saved.optimizer.keys()
+    for number, state in saved.optimizer.items():
+        assert loaded.optimizer[number].keys() == state.keys()
+        assert all(torch.equal(loaded.optimizer[number][key], value) for key, value in state.items())
 
 
 def test_there_is_none_in_an_empty_folder_or_in_none(tmp_path):

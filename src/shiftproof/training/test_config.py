@@ -49,7 +49,7 @@ def test_a_constant_rate_stays():
     ("change", "message"),
     [
         ({"schedule": "one-cycel"}, "unknown schedule 'one-cycel'; did you mean one-cycle?"),
-        ({"optimiser": "sgd"}, "unknown optimiser 'sgd'; expected one of: adam, adamw"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; expected one of: adam, adamw"),
         ({"precision": "16"}, "unknown precision '16'"),
         ({"steps": 0}, "steps 0 is too small: expected 1 or more"),
         ({"epochs": 0}, "epochs 0 is too small"),

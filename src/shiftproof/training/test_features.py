@@ -50,9 +50,9 @@ def test_oblong_images_keep_height_and_width_apart(teacher, pixels):
 
 
 def test_progress_counts_every_image_once(teacher, pixels):
-    told = []
-    NormalFeatures(teacher, pixels, 10**9, batch=4, on_progress=lambda *done: told.append(done))
-    assert told == [(4, 10), (8, 10), (10, 10)]
+    reported = []
+    NormalFeatures(teacher, pixels, 10**9, batch=4, on_progress=lambda *done: reported.append(done))
+    assert reported == [(4, 10), (8, 10), (10, 10)]
 
 
 class LoudTeacher(Teacher):

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from shiftproof.errors import ModelError, TrainingError, UsageError
 from shiftproof.methods.base import to_images
 from shiftproof.methods.rd import Rd
-from shiftproof.training import Interrupted, Progress, TrainConfig, fit, load_checkpoint, loop
+from shiftproof.reporter import Reporter
+from shiftproof.training import Interrupted, TrainConfig, fit, load_checkpoint, loop
 from shiftproof.training.checkpoint import FILE
 from shiftproof.training.config import steps_per_epoch
 from shiftproof.training.loop import batch_indices, trained_state
@@ -40,13 +41,13 @@ def assert_same(first, second):
 
 
 def stop_after(steps, number=signal.SIGTERM):
-    """Progress that asks this process to stop once so many steps are done."""
+    """A step function that asks this process to stop once so many steps are done."""
 
     def step(done, total, losses):
         if done == steps:
             signal.raise_signal(number)
 
-    return Progress(step=step)
+    return step
 
 
 # --- the schedule ----------------------------------------------------------------------------------------------------
@@ -62,7 +63,7 @@ def test_a_pass_shows_no_image_twice_and_leaves_out_less_than_a_batch(seed, coun
     batch = min(batch, count)
     per_epoch = steps_per_epoch(count, batch)
     batches = [batch_indices(seed, epoch * per_epoch + step, count, batch) for step in range(per_epoch)]
-    assert {len(chosen) for chosen in batches} == {batch}
+    assert {len(selected) for selected in batches} == {batch}
     seen = np.concatenate(batches).tolist()
     assert len(set(seen)) == len(seen)
     assert set(seen) <= set(range(count))
@@ -83,25 +84,25 @@ def test_the_steps_see_the_batches_of_the_schedule(build, pixels, monkeypatch):
     seen = []
     real = loop._features
 
-    def spy(fabric, method, normal, pixels, chosen, random):
-        seen.append(chosen.tolist())
-        return real(fabric, method, normal, pixels, chosen, random)
+    def spy(fabric, method, normal, pixels, selected, rng):
+        seen.append(selected.tolist())
+        return real(fabric, method, normal, pixels, selected, rng)
 
     monkeypatch.setattr(loop, "_features", spy)
     rates = []
     method = build("rd")
     step = torch.optim.AdamW.step
 
-    def optimiser_step(self, *rest):
+    def optimizer_step(self, *rest):
         rates.append(self.param_groups[0]["lr"])
         return step(self, *rest)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", optimiser_step)
-    told = []
+    monkeypatch.setattr(torch.optim.AdamW, "step", optimizer_step)
+    reported = []
     config = TrainConfig(image_size=(64, 64), epochs=3, batch_size=4, precision="32")
-    record = fit(method, pixels, config, progress=Progress(step=lambda done, total, losses: told.append((done, total))))
+    record = fit(method, pixels, config, on_step=lambda done, total, losses: reported.append((done, total)))
     assert record.steps == 6  # 10 images: two full batches a pass
-    assert told == [(done, 6) for done in range(1, 7)]
+    assert reported == [(done, 6) for done in range(1, 7)]
     assert seen == [batch_indices(0, step, 10, 4).tolist() for step in range(6)]
     assert rates == pytest.approx([4e-3 * config.rate_factor(step, 6) for step in range(6)])
 
@@ -112,7 +113,7 @@ def test_training_lowers_the_loss_and_leaves_the_teacher_alone(build, pixels, na
     before, teacher = weights(method), {k: v.clone() for k, v in method.teacher.state_dict().items()}
     losses = []
     config = TrainConfig(image_size=(64, 64), steps=24, batch_size=5, precision="32")
-    record = fit(method, pixels, config, progress=Progress(step=lambda done, total, means: losses.append(dict(means))))
+    record = fit(method, pixels, config, on_step=lambda done, total, means: losses.append(dict(means)))
     assert losses[-1]["distill"] < 0.7 * losses[0]["distill"]
     assert record.losses == losses[-1]
     assert (record.steps, record.device, record.devices, record.precision) == (24, record.device, 1, "32-true")
@@ -120,14 +121,14 @@ def test_training_lowers_the_loss_and_leaves_the_teacher_alone(build, pixels, na
     assert not method.training
     assert_same(method.teacher.state_dict(), teacher)
     unchanged = {key.split(".")[0] for key, value in weights(method).items() if torch.equal(value, before[key])}
-    assert unchanged == {"pixel_matching"}  # which is learned afterwards
+    assert unchanged == {"image_correction"}  # which is learned afterwards
 
 
 def test_the_losses_told_start_at_the_first_and_follow_slowly(build, pixels):
-    told = []
-    fit(build("rd"), pixels, QUICK, progress=Progress(step=lambda done, total, means: told.append(means["distill"])))
-    single = [(after - 0.95 * before) / 0.05 for before, after in itertools.pairwise(told)]
-    assert all(0 < loss < told[0] for loss in single)
+    reported = []
+    fit(build("rd"), pixels, QUICK, on_step=lambda done, total, means: reported.append(means["distill"]))
+    single = [(after - 0.95 * before) / 0.05 for before, after in itertools.pairwise(reported)]
+    assert all(0 < loss < reported[0] for loss in single)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(build, pixels):
@@ -156,11 +157,11 @@ def test_two_images_are_enough(build, pixels):
     assert all(np.isfinite(value) for value in record.losses.values())
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 @pytest.mark.parametrize("precision", ["32", "bf16"])
-def test_every_setting_trains(build, pixels, optimiser, precision):
+def test_every_setting_trains(build, pixels, optimizer, precision):
     config = TrainConfig(
-        image_size=(64, 64), steps=2, batch_size=4, optimiser=optimiser, precision=precision, schedule="constant"
+        image_size=(64, 64), steps=2, batch_size=4, optimizer=optimizer, precision=precision, schedule="constant"
     )
     method = build()
     record = fit(method, pixels, config)
@@ -179,14 +180,13 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(build,
     whole_record = fit(whole, pixels, config)
 
     with pytest.raises(Interrupted, match=f"stopped at step {steps} of 6: go on with --resume"):
-        fit(build(), pixels, config, folder=tmp_path, about=ABOUT, progress=stop_after(steps))
+        fit(build(), pixels, config, folder=tmp_path, about=ABOUT, on_step=stop_after(steps))
     assert load_checkpoint(tmp_path).step == steps
 
-    told = []
+    reported = []
     resumed = build(seed=99)  # whatever it starts from
-    progress = Progress(step=lambda done, total, losses: told.append(done))
-    record = fit(resumed, pixels, config, folder=tmp_path, about=ABOUT, progress=progress)
-    assert told == list(range(steps + 1, STEPS + 1))
+    record = fit(resumed, pixels, config, folder=tmp_path, about=ABOUT, on_step=lambda *step: reported.append(step[0]))
+    assert reported == list(range(steps + 1, STEPS + 1))
     assert_same(weights(whole), weights(resumed))
     assert record.steps == whole_record.steps
     assert record.seconds > load_checkpoint(tmp_path).seconds  # over both parts
@@ -195,7 +195,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(build,
 def test_ctrl_c_stops_as_sigterm_does_and_the_handlers_are_put_back(build, pixels, tmp_path):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.raises(Interrupted) as raised:
-        fit(build("rd"), pixels, QUICK, folder=tmp_path, progress=stop_after(2, signal.SIGINT))
+        fit(build("rd"), pixels, QUICK, folder=tmp_path, on_step=stop_after(2, signal.SIGINT))
     assert raised.value.exit_code == 130
     assert {number: signal.getsignal(number) for number in before} == before
     assert load_checkpoint(tmp_path).step == 2
@@ -209,7 +209,7 @@ def test_a_second_ctrl_c_stops_at_once(build, pixels):
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(build("rd"), pixels, QUICK, progress=Progress(step=twice))
+        fit(build("rd"), pixels, QUICK, on_step=twice)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     signal.signal(signal.SIGINT, before)
 
@@ -219,7 +219,7 @@ def test_a_run_stopped_twice_goes_on_twice(build, pixels, tmp_path):
     fit(whole, pixels, QUICK)
     for steps in (2, 3):
         with pytest.raises(Interrupted):
-            fit(build(), pixels, QUICK, folder=tmp_path, progress=stop_after(steps))
+            fit(build(), pixels, QUICK, folder=tmp_path, on_step=stop_after(steps))
     resumed = build()
     fit(resumed, pixels, QUICK, folder=tmp_path)
     assert_same(weights(whole), weights(resumed))
@@ -231,7 +231,7 @@ KILLED = """
     import numpy as np, torch
     from shiftproof.methods import method_class
     from shiftproof.networks.teacher import DEFAULT_BACKBONE, Teacher, describe_teacher
-    from shiftproof.training import Progress, TrainConfig, fit, loop
+    from shiftproof.training import TrainConfig, fit, loop
 
     loop.CHECKPOINT_EVERY = 0
     pixels = np.load(sys.argv[1])
@@ -245,7 +245,7 @@ KILLED = """
         if done == 4:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    fit(kind(teacher, kind.Config()), pixels, config, folder=Path(sys.argv[2]), progress=Progress(step=step))
+    fit(kind(teacher, kind.Config()), pixels, config, folder=Path(sys.argv[2]), on_step=step)
 """
 
 
@@ -271,7 +271,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(build, pixels, t
 )
 def test_a_checkpoint_of_another_run_is_refused_by_the_setting_that_differs(build, pixels, tmp_path, change, said):
     with pytest.raises(Interrupted):
-        fit(build(), pixels, QUICK, folder=tmp_path, about=ABOUT, progress=stop_after(1))
+        fit(build(), pixels, QUICK, folder=tmp_path, about=ABOUT, on_step=stop_after(1))
     before = (tmp_path / FILE).read_bytes()
     method = build()
     first = weights(method)
@@ -300,7 +300,7 @@ def test_a_disk_that_fills_up_is_warned_of_and_training_goes_on(
     monkeypatch.setattr(loop, "save_checkpoint", full)
     warnings = []
     method, undisturbed = build("rd"), build("rd")
-    record = fit(method, pixels, QUICK, folder=tmp_path, progress=Progress(warn=warnings.append))
+    record = fit(method, pixels, QUICK, folder=tmp_path, reporter=Reporter(warning=warnings.append))
     assert record.steps == STEPS
     assert tries == list(range(1, STEPS + 1))
     assert len(warnings) == STEPS
@@ -325,9 +325,9 @@ class LosesALoss(Rd):
 
     calls = 0
 
-    def losses(self, features, random):
+    def losses(self, features, rng):
         type(self).calls += 1
-        sum_ = super().losses(features, random)
+        sum_ = super().losses(features, rng)
         return {**sum_, "extra": sum_["distill"] * (float("nan") if type(self).calls == 4 else 0.0)}
 
 
@@ -336,12 +336,12 @@ class LosesItsWeights(Rd):
 
     calls = 0
 
-    def losses(self, features, random):
+    def losses(self, features, rng):
         type(self).calls += 1
         if type(self).calls == 4:
             with torch.no_grad():
                 self.student.decoder.heads[0].weight.fill_(float("inf"))
-        return super().losses(features, random)
+        return super().losses(features, rng)
 
 
 @pytest.fixture(autouse=True)
@@ -361,7 +361,7 @@ def test_a_loss_that_is_no_number_stops_the_training_by_name(build, pixels, tmp_
     assert all(bool(value.isfinite().all()) for value in kept.weights.values())
     # They are the weights of three steps: what a run of the same schedule had when it was stopped there.
     with pytest.raises(Interrupted):
-        fit(build("rd"), pixels, QUICK, folder=tmp_path / "stopped", progress=stop_after(3))
+        fit(build("rd"), pixels, QUICK, folder=tmp_path / "stopped", on_step=stop_after(3))
     stopped = load_checkpoint(tmp_path / "stopped").weights
     parameters = [name for name, _ in build("rd").named_parameters() if not name.startswith("teacher.")]
     assert parameters
@@ -389,7 +389,7 @@ def test_nothing_is_said_to_be_kept_where_nothing_is(build, pixels, tmp_path):
 class Witness(Rd):
     """Leaves a digest of its parameters and its batch at each step of each process; rank 1 may lose a loss."""
 
-    def losses(self, features, random):
+    def losses(self, features, rng):
         rank, folder = torch.distributed.get_rank(), Path(os.environ["SHIFTPROOF_WITNESS"])
         step = len(list(folder.glob(f"*-{rank}-*")))
         digests = [
@@ -397,7 +397,7 @@ class Witness(Rd):
             for values in (self.student.parameters(), features["normal"])
         ]
         (folder / "-".join((str(step), str(rank), *digests))).touch()
-        losses = super().losses(features, random)
+        losses = super().losses(features, rng)
         if "lose" in os.environ["SHIFTPROOF_WITNESS"] and (step, rank) == (2, 1):
             return {name: value * float("nan") for name, value in losses.items()}
         return losses
@@ -421,14 +421,14 @@ def test_two_processes_train_one_method(build, pixels, tmp_path, monkeypatch):
     # What they learned is in the caller's method.
     assert all(bool(value.isfinite().all()) for value in weights(method).values())
     unchanged = {key.split(".")[0] for key, value in weights(method).items() if torch.equal(value, before[key])}
-    assert unchanged == {"pixel_matching"}  # which is learned afterwards
+    assert unchanged == {"image_correction"}  # which is learned afterwards
     method.anomaly_map(torch.zeros(1, 3, 64, 64))
 
 
 class InDoublePrecision(Rd):
     """A student in float64, which leaves what each process saw at each step, and the first step's gradients and statistics."""
 
-    def losses(self, features, random):
+    def losses(self, features, rng):
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         folder = Path(os.environ["SHIFTPROOF_WITNESS"])
         step = len(list(folder.glob(f"seen-*-{rank}.npy")))
@@ -451,7 +451,7 @@ def test_two_processes_make_the_step_of_one(build, pixels, tmp_path, monkeypatch
         folder = tmp_path / str(devices)
         folder.mkdir()
         monkeypatch.setenv("SHIFTPROOF_WITNESS", str(folder))
-        method = build(InDoublePrecision, views_share=0.0)  # each process draws the views of its own share
+        method = build(InDoublePrecision, augment_share=0.0)  # each process draws the views of its own share
         method.student.double()
         config = TrainConfig(image_size=(64, 64), steps=3, batch_size=4, precision="32", devices=devices)
         losses[devices] = fit(method, pixels, config).curve[0]["distill"]

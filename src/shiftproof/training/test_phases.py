@@ -10,7 +10,7 @@ import torch
 
 from shiftproof.methods.fusion import Fusion
 from shiftproof.methods.gnl import Gnl
-from shiftproof.training import Interrupted, Progress, Record, TrainConfig, fit, load_checkpoint, loop
+from shiftproof.training import Interrupted, Record, TrainConfig, fit, load_checkpoint, loop
 
 from .test_loop import ABOUT, QUICK, STEPS, assert_same, stop_after, weights
 
@@ -52,20 +52,20 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_each_part_has_a_schedule_of_its_own_and_progress_counts_them_all(build, pixels, monkeypatch, name):
-    rates, told = [], []
+    rates, reported = [], []
     step = torch.optim.AdamW.step
 
-    def optimiser_step(self, *rest):
+    def optimizer_step(self, *rest):
         rates.append([group["lr"] for group in self.param_groups])
         return step(self, *rest)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", optimiser_step)
+    monkeypatch.setattr(torch.optim.AdamW, "step", optimizer_step)
     method = build(name)
     before = weights(method)
-    record = fit(method, pixels, QUICK, progress=Progress(step=lambda *seen: told.append(seen)))
+    record = fit(method, pixels, QUICK, on_step=lambda *seen: reported.append(seen))
     assert record.steps == TOTAL
-    assert [(done, total) for done, total, _ in told] == [(done, TOTAL) for done in range(1, TOTAL + 1)]
-    first, second = told[STEPS - 1][2], told[-1][2]
+    assert [(done, total) for done, total, _ in reported] == [(done, TOTAL) for done in range(1, TOTAL + 1)]
+    first, second = reported[STEPS - 1][2], reported[-1][2]
     assert "distill" in first and "segmentation" not in first
     assert second.keys() == {"segmentation"}
     assert record.losses == {**first, **second}
@@ -75,7 +75,7 @@ def test_each_part_has_a_schedule_of_its_own_and_progress_counts_them_all(build,
     )
     assert [group[0] for group in rates[STEPS:]] == pytest.approx([1e-3 * QUICK.rate_factor(k, 2) for k in range(2)])
     unchanged = {key.split(".")[0] for key, value in weights(method).items() if torch.equal(value, before[key])}
-    assert unchanged == {"pixel_matching", "scale"}  # which are learned afterwards
+    assert unchanged == {"image_correction", "scale"}  # which are learned afterwards
     assert not method.training
 
 
@@ -83,16 +83,15 @@ def test_each_part_has_a_schedule_of_its_own_and_progress_counts_them_all(build,
 def test_stopped_in_either_part_or_between_them_it_goes_on_to_the_same_weights(build, pixels, whole, tmp_path, steps):
     expected, whole_record = whole
     with pytest.raises(Interrupted, match=f"stopped at step {steps} of {TOTAL}: go on with --resume"):
-        fit(build(), pixels, QUICK, folder=tmp_path, about=ABOUT, progress=stop_after(steps))
+        fit(build(), pixels, QUICK, folder=tmp_path, about=ABOUT, on_step=stop_after(steps))
     kept = load_checkpoint(tmp_path)
     assert kept.step == steps
-    assert bool(kept.optimiser) == (steps != STEPS)  # between them the second one has done nothing yet
+    assert bool(kept.optimizer) == (steps != STEPS)  # between them the second one has done nothing yet
 
-    told = []
+    reported = []
     resumed = build(seed=99)  # whatever it starts from
-    progress = Progress(step=lambda done, total, losses: told.append((done, total)))
-    record = fit(resumed, pixels, QUICK, folder=tmp_path, about=ABOUT, progress=progress)
-    assert told == [(done, TOTAL) for done in range(steps + 1, TOTAL + 1)]
+    record = fit(resumed, pixels, QUICK, folder=tmp_path, about=ABOUT, on_step=lambda *step: reported.append(step[:2]))
+    assert reported == [(done, TOTAL) for done in range(steps + 1, TOTAL + 1)]
     assert_same(expected, weights(resumed))
     assert record.steps == whole_record.steps == TOTAL
     assert record.losses["segmentation"] == whole_record.losses["segmentation"] or steps == STEPS + 1
@@ -100,28 +99,28 @@ def test_stopped_in_either_part_or_between_them_it_goes_on_to_the_same_weights(b
 
 @pytest.mark.parametrize("steps", [STEPS, STEPS + 1])
 def test_killed_after_the_last_checkpoint_of_either_part(build, pixels, whole, tmp_path, always_checkpoint, steps):
-    """At the boundary the checkpoint has the first part's optimiser, which the second must not be given."""
+    """At the boundary the checkpoint has the first part's optimizer, which the second must not be given."""
 
     def kill(done, total, losses):
         if done == steps + 1:
             raise Killed
 
     with pytest.raises(Killed):
-        fit(build(), pixels, QUICK, folder=tmp_path, progress=Progress(step=kill))
+        fit(build(), pixels, QUICK, folder=tmp_path, on_step=kill)
     kept = load_checkpoint(tmp_path)
     assert kept.step == steps
-    assert kept.optimiser
+    assert kept.optimizer
     resumed = build(seed=99)
     fit(resumed, pixels, QUICK, folder=tmp_path)
     assert_same(whole[0], weights(resumed))
 
 
 def test_a_finished_training_is_not_trained_again(build, pixels, tmp_path):
-    method, again, told = build(), build(seed=99), []
+    method, again, reported = build(), build(seed=99), []
     fit(method, pixels, QUICK, folder=tmp_path)
     assert load_checkpoint(tmp_path).step == TOTAL
-    record = fit(again, pixels, QUICK, folder=tmp_path, progress=Progress(step=lambda *seen: told.append(seen)))
-    assert (record.steps, told) == (TOTAL, [])
+    record = fit(again, pixels, QUICK, folder=tmp_path, on_step=lambda *seen: reported.append(seen))
+    assert (record.steps, reported) == (TOTAL, [])
     assert_same(weights(method), weights(again))
 
 
@@ -131,11 +130,11 @@ def test_the_second_part_leaves_the_first_ones_work_and_the_first_the_seconds(bu
     method = build()
     first = weights(method)
 
-    def look(done, total, losses):
+    def keep_boundary(done, total, losses):
         if done == STEPS:
             at_boundary.update(weights(method))
 
-    fit(method, pixels, QUICK, progress=Progress(step=look))
+    fit(method, pixels, QUICK, on_step=keep_boundary)
     assert_same(heads(at_boundary), heads(first))
     assert_same(others(weights(method)), others(at_boundary))
     assert not any(torch.equal(value, heads(first)[key]) for key, value in heads(weights(method)).items())
@@ -145,7 +144,7 @@ def test_the_second_part_computes_no_feature_of_images_that_it_does_not_read(bui
     asked = []
     call = loop.NormalFeatures.__call__
     monkeypatch.setattr(
-        loop.NormalFeatures, "__call__", lambda self, chosen: asked.append(len(chosen)) or call(self, chosen)
+        loop.NormalFeatures, "__call__", lambda self, selected: asked.append(len(selected)) or call(self, selected)
     )
     fit(build(), pixels, QUICK)
     assert asked == [4] * STEPS
@@ -169,4 +168,4 @@ def test_two_processes_train_both_parts(build, pixels):
     after = weights(method)
     assert all(bool(value.isfinite().all()) for value in after.values())
     unchanged = {key.split(".")[0] for key, value in after.items() if torch.equal(value, before[key])}
-    assert unchanged == {"pixel_matching", "scale"}
+    assert unchanged == {"image_correction", "scale"}

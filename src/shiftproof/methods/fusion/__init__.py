@@ -11,17 +11,17 @@ from shiftproof.methods.rdpp import Rdpp, RdppConfig
 
 @dataclass(frozen=True)
 class FusionConfig(GnlConfig, RdppConfig):
-    """Settings of both; what did not pay where it was measured is off (docs/results/ablation.md)."""
+    """Settings of both; parts without a measured gain are off (docs/results/ablation.md)."""
 
     segmentation: bool = False
     ssot: str = "off"
 
 
 class Fusion(Gnl, Rdpp):
-    """Projections and pseudo-anomalies of RD++; views, losses, segmentation and matching of GNL.
+    """Projections and pseudo-anomalies of RD++; views, losses, segmentation and shift correction of GNL.
 
-    Each says what it adds to the method before it, so that to join them is to name them: GNL's views become further
-    images of RD++'s losses, and RD++'s distillation gets GNL's structure term.
+    Each parent adds to the next one in the method resolution order, so that inheritance joins them: GNL's augmented
+    views become further images in RD++'s losses, and RD++'s distillation gets GNL's structure term.
     """
 
     Config: ClassVar[type[FusionConfig]] = FusionConfig

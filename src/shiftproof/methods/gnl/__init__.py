@@ -1,4 +1,4 @@
-"""GNL: generalised normality learning (VAND 2.0 challenge, CVPR 2024)."""
+"""GNL: generalized normality learning (VAND 2.0 challenge, CVPR 2024)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SEGMENTATION_RATE = 0.25  # of the student's learning rate
 class GnlConfig(MethodConfig):
     """Settings of GNL."""
 
-    views: str = "blind"
-    structure_weight: float = 0.02  # of the structure loss beside the distillation's; 0 leaves it out
+    augment: str = "blind"
+    structure_weight: float = 0.02  # weight of the structure loss; the distillation loss has 1; 0 leaves it out
     segmentation: bool = True  # train a segmentation head on synthetic anomalies, and add its map
-    segmentation_share: float = 0.25  # steps of that training over the distillation's
-    segmentation_weight: float = 0.5  # of its map beside the distance map, both in standard deviations
-    segmentation_width: int = 32  # channels of the head (paper: 256, which costs fifty times the light student)
+    segmentation_share: float = 0.25  # steps of the segmentation phase over steps of the distillation
+    segmentation_weight: float = 0.5  # weight of its map; the distance map has 1; both in standard deviations
+    segmentation_width: int = 32  # channels of the head (paper: 256, which costs fifty times the lightweight student)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,38 +50,38 @@ class GnlConfig(MethodConfig):
 
 
 class Gnl(Rd):
-    """RD on images and AugMix views of them, with a structure loss, and a segmentation head trained afterwards."""
+    """RD on images and their AugMix views, with a structure loss, and a segmentation head trained afterwards."""
 
     Config: ClassVar[type[GnlConfig]] = GnlConfig
     config: GnlConfig
 
     def __init__(self, teacher: Teacher, config: GnlConfig):
         super().__init__(teacher, config)
-        self.textures = Textures()  # what synthetic anomalies are made of; may be replaced before the training
+        self.textures = Textures()  # textures of the synthetic anomalies; may be replaced before the training
         self.head: SegmentationHead | None = None
         if config.segmentation:
             self.head = SegmentationHead(teacher.info.channels, config.segmentation_width)
             self.scale = CommonScale((1.0, config.segmentation_weight))
 
     def distillation(self, teacher: Features, student: Features) -> dict[str, Tensor]:
-        """Two terms, "distill" and "structure"."""
+        """Return two terms, "distill" and "structure"."""
         terms = super().distillation(teacher, student)
         if self.config.structure_weight:
             terms["structure"] = self.config.structure_weight * structure_loss(teacher, student)
         return terms
 
     def phases(self) -> Sequence[Phase]:
-        """Distillation, then segmentation."""
+        """Return the distillation, then the segmentation."""
         return [self] if self.head is None else [self, SegmentationPhase(self)]
 
-    def compare(self, features: Features, size: tuple[int, int]) -> Tensor:
-        """Distance and segmentation on one scale, added."""
+    def score_map(self, features: Features, size: tuple[int, int]) -> Tensor:
+        """Return the sum of the distance map and the segmentation map on a common scale."""
         if self.head is None:
-            return super().compare(features, size)
+            return super().score_map(features, size)
         return self.scale(*self._maps(features, size))
 
-    def learn_scale(self, pixels: NDArray[np.uint8]) -> None:
-        """Take the spread of both maps' maxima on held-out good images."""
+    def fit_scale(self, pixels: NDArray[np.uint8]) -> None:
+        """Fit mean and standard deviation of both maps' maxima on good calibration images."""
         if self.head is None:
             return
         maxima = []
@@ -90,17 +90,17 @@ class Gnl(Rd):
             images = images.to(self.teacher.device)
             maps = self._maps(self.features(images), (images.shape[-2], images.shape[-1]))
             maxima.append(torch.stack([each.amax(dim=(1, 2)) for each in maps], dim=1))
-        self.scale.learn(torch.cat(maxima))
+        self.scale.fit(torch.cat(maxima))
 
     def _maps(self, features: Features, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The distance against its background and the smoothed logit of a defect, [B, H, W] each."""
-        rebuilt = self.rebuild(features)
-        logits = self.head(features, rebuilt)  # type: ignore[misc]
-        return self.against_background(self.distances(features, rebuilt, size)), self.to_map([logits], size)
+        """Return the normalized distance and the smoothed logit of a defect, [B, H, W] each."""
+        reconstructed = self.reconstruct(features)
+        logits = self.head(features, reconstructed)  # type: ignore[misc]
+        return self.normalize_maps(self.distances(features, reconstructed, size)), self.to_map([logits], size)
 
 
 class SegmentationPhase(Phase):
-    """The second part of GNL's training: the head alone, on synthetic anomalies, with the student as it is."""
+    """The second part of GNL's training: it trains the head on synthetic anomalies and leaves the student unchanged."""
 
     reads_normal = False
 
@@ -111,29 +111,29 @@ class SegmentationPhase(Phase):
         self.share = method.config.segmentation_share
 
     def train(self, mode: bool = True) -> SegmentationPhase:
-        """Only the head is ever in training mode: the student's statistics stay as well."""
+        """Put only the head in training mode, so that the student's statistics stay."""
         super().train(False)
         assert self.method.head is not None
         self.method.head.train(mode)
         return self
 
-    def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
-        """Images with synthetic anomalies, half of them in another look, and the masks of the anomalies."""
+    def views(self, images: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return images with synthetic anomalies, the first half of them as augmented views, and the masks."""
         half = len(images) // 2
-        look = self.method.look(images[:half], random) if half else None
-        looks = images if look is None else torch.cat([look, images[half:]])
-        anomalous, masks = synthetic_anomalies(looks, random, self.method.textures)
+        augmented = self.method.augmented_view(images[:half], rng) if half else None
+        good = images if augmented is None else torch.cat([augmented, images[half:]])
+        anomalous, masks = synthetic_anomalies(good, rng, self.method.textures)
         return {SYNTHETIC: anomalous, MASKS: masks}
 
-    def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
-        """One term, "segmentation"."""
+    def losses(self, features: Mapping[str, Features], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return one term, "segmentation"."""
         assert self.method.head is not None
         teacher = features[SYNTHETIC]
         with torch.no_grad():
-            student = self.method.rebuild(teacher)
+            student = self.method.reconstruct(teacher)
         return {"segmentation": segmentation_loss(self.method.head(teacher, student), features[MASKS][0])}
 
     def trained_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
-        """One group: the head."""
+        """Return one group: the head."""
         assert self.method.head is not None
         return [{"params": list(self.method.head.parameters()), "lr": learning_rate * SEGMENTATION_RATE}]

@@ -14,43 +14,43 @@ from shiftproof.methods.losses import distillation_loss
 from shiftproof.networks.student import Student, plan_student
 from shiftproof.networks.teacher import Teacher
 
-LOOKS = "looks"  # further looks at the images: turned, AugMix, shrunk
+AUGMENTED = "augmented"  # key of the augmented views: rotated, AugMix, denoised
 
 
 class Rd(Method):
-    """Teacher and student; the student rebuilds the teacher's features through a one-class bottleneck."""
+    """Teacher and student; the student reconstructs the teacher's features through a one-class bottleneck."""
 
     def __init__(self, teacher: Teacher, config: MethodConfig):
         super().__init__(teacher, config)
         self.student = Student(plan_student(teacher.info.name, teacher.info.channels, config.student))
 
-    def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
-        """Another look at the first images of the (shuffled) batch, if there is one."""
-        count = max(1, round(self.config.views_share * len(images)))
-        looks = self.look(images[:count], random)
-        return {} if looks is None else {LOOKS: looks}
+    def views(self, images: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return augmented views of the first images of the (shuffled) batch, if the settings ask for any."""
+        count = max(1, round(self.config.augment_share * len(images)))
+        augmented = self.augmented_view(images[:count], rng)
+        return {} if augmented is None else {AUGMENTED: augmented}
 
-    def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
-        """The terms of :meth:`distillation`, for the images and their looks."""
+    def losses(self, features: Mapping[str, Features], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return the terms of :meth:`distillation` over the images and their augmented views."""
         good = self.good(features)
-        return self.distillation(good, self.rebuild(good))
+        return self.distillation(good, self.reconstruct(good))
 
     @staticmethod
     def good(features: Mapping[str, Features]) -> Features:
-        """The images, and the looks at them as further images: the student rebuilds what the teacher sees in each."""
-        if LOOKS not in features:
+        """Return the images' features followed by their augmented views': the student reconstructs both alike."""
+        if AUGMENTED not in features:
             return features[NORMAL]
-        return [torch.cat(pair) for pair in zip(features[NORMAL], features[LOOKS], strict=True)]
+        return [torch.cat(pair) for pair in zip(features[NORMAL], features[AUGMENTED], strict=True)]
 
     def trained_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
-        """One group: the student."""
+        """Return one group: the student."""
         return [{"params": list(self.student.parameters()), "lr": learning_rate}]
 
-    def rebuild(self, features: Features) -> Features:
-        """The student reads the teacher's features as they are."""
+    def reconstruct(self, features: Features) -> Features:
+        """Return the student's stages; the student reads the teacher's features unchanged."""
         return self.student(features)
 
     def distillation(self, teacher: Features, student: Features) -> dict[str, Tensor]:
-        """What makes the student the teacher's likeness, by name: one term, "distill"."""
+        """Return the distillation loss by name: one term, "distill"."""
         kind, fraction = self.config.distillation, self.config.hard_fraction
         return {"distill": distillation_loss(teacher, student, kind, fraction)}

@@ -27,12 +27,12 @@ PROJECTION_RATE = 1e-3 / 5e-3
 class RdppConfig(MethodConfig):
     """Settings of RD++; the weights are the paper's."""
 
-    projection_weight: float = 0.2  # of the projection's losses beside the distillation's
-    reconstruct_weight: float = 0.01  # of Reconstruct beside SSOT
-    contrast_weight: float = 0.1  # of Contrast beside SSOT
-    ssot: str = "pairwise"  # "pairwise", "published" (zero by construction) or "off"
-    ssot_points: int = 64  # positions of a map in the optimal transport, at most
-    noisy_share: float = 0.25  # of a batch that gets a pseudo-anomalous view (paper: 1); on average the same loss
+    projection_weight: float = 0.2  # weight of the projection's losses; the distillation loss has 1
+    reconstruct_weight: float = 0.01  # weight of Reconstruct; SSOT has 1
+    contrast_weight: float = 0.1  # weight of Contrast; SSOT has 1
+    ssot: str = "pairwise"  # "pairwise", "reference" (the reference code: zero by construction) or "off"
+    ssot_points: int = 64  # most positions of a map in the optimal transport
+    noisy_share: float = 0.25  # share of a batch that gets a pseudo-anomalous view (paper: 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,18 +54,18 @@ class Rdpp(Rd):
         super().__init__(teacher, config)
         self.projection = Projection(teacher.info.channels)
 
-    def arrange(self) -> None:
-        """Channels last but for the projection: instance norm, and convolutions of few channels, are quicker without."""
-        super().arrange()
+    def to_channels_last(self) -> None:
+        """Use channels-last memory except in the projection, whose instance norm and narrow convolutions are faster without."""
+        super().to_channels_last()
         self.projection.to(memory_format=torch.contiguous_format)
 
-    def views(self, images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
-        """The looks, and the first images of the (shuffled) batch, each with a rectangle of simplex noise."""
+    def views(self, images: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return the augmented views, and the first images of the (shuffled) batch with a rectangle of simplex noise each."""
         count = max(1, round(self.config.noisy_share * len(images)))
-        return {**super().views(images, random), NOISY: add_pseudo_anomalies(images[:count], random)}
+        return {**super().views(images, rng), NOISY: add_pseudo_anomalies(images[:count], rng)}
 
-    def losses(self, features: Mapping[str, Features], random: np.random.Generator) -> dict[str, Tensor]:
-        """Distillation plus the three terms of the projection, weighted as in the paper."""
+    def losses(self, features: Mapping[str, Features], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return the distillation and the three terms of the projection, weighted as in the paper."""
         config = self.config
         normal, noisy = self.good(features), features[NOISY]
         projected, projected_noisy = self.projection(normal), self.projection(noisy)
@@ -73,18 +73,18 @@ class Rdpp(Rd):
         share = config.projection_weight / (1 + config.reconstruct_weight + config.contrast_weight)
         return {
             **self.distillation(normal, self.student(projected)),
-            "ssot": share * ssot_loss(projected, random, config.ssot, config.ssot_points),
+            "ssot": share * ssot_loss(projected, rng, config.ssot, config.ssot_points),
             "reconstruct": share * config.reconstruct_weight * reconstruct_loss(projected_noisy, partners),
             "contrast": share * config.contrast_weight * contrast_loss(noisy, partners),
         }
 
     def trained_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Two groups: the student, and the projection at a fifth of its rate."""
+        """Return two groups: the student, and the projection at a fifth of its rate."""
         return [
             *super().trained_parameters(learning_rate),
             {"params": list(self.projection.parameters()), "lr": learning_rate * PROJECTION_RATE},
         ]
 
-    def rebuild(self, features: Features) -> Features:
-        """The student reads projected features."""
+    def reconstruct(self, features: Features) -> Features:
+        """Return the student's stages; the student reads projected features."""
         return self.student(self.projection(features))

@@ -1,4 +1,4 @@
-"""From a folder of good images to a model folder: what ``shiftproof train`` does."""
+"""From a folder of good images to a model folder: the pipeline of ``shiftproof train``."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ import torch
 from shiftproof.calibration import Calibration, split_calibration
 from shiftproof.calibration.conditional import CONDITIONAL, CONDITIONAL_FILE, ConditionalCalibration, families_of
 from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
-from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_MATCHING, Detector, load
+from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_CORRECTION, Detector, load
 from shiftproof.drift.reference import DRIFT, REFERENCE, make_reference
 from shiftproof.errors import DataError, ModelError, UsageError, unknown
 from shiftproof.methods import Inspector, Method, exact_inference, method_class
 from shiftproof.methods.gnl import Gnl
 from shiftproof.model_io import MANIFEST, TRAINING, environment, refuse_occupied, save_model
 from shiftproof.networks.teacher import DEFAULT_BACKBONE, load_teacher, teacher_manifest
+from shiftproof.reporter import Reporter
 from shiftproof.synthesis.textures import load_textures
-from shiftproof.training import Progress, Record, TrainConfig, fit, fit_size, format_size, load_checkpoint, parse_size
+from shiftproof.training import Record, TrainConfig, fit, fit_size, format_size, load_checkpoint, parse_size
 from shiftproof.training.config import steps_per_epoch
 
 DEFAULT_METHOD = "rd"
@@ -40,16 +41,6 @@ class Snapshot:
     begin: int  # of its last part, in steps; up to there something is untrained that inference needs
     epoch: int  # steps of a pass over the images
     write: Callable[[Path], None]  # writes the model that it is now to a folder; the training does not notice
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Who wants to hear how a training goes; every field may be replaced."""
-
-    say: Callable[[str], None] = lambda line: None  # a fact worth a line
-    warn: Callable[[str], None] = lambda line: None  # something that was left out or went wrong
-    progress: Callable[[str, int, int, str], None] = lambda phase, done, total, note: None
-    snapshot: Callable[[Snapshot], None] = lambda snapshot: None  # after each step of a training in one process
 
 
 def train(
@@ -67,7 +58,8 @@ def train(
     method_options: Mapping[str, Any] | None = None,
     textures: str | Path | None = None,
     conditional: str = "none",
-    listener: Listener | None = None,
+    reporter: Reporter | None = None,
+    on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
     **schedule: Any,
 ) -> Detector:
     """Train a detector on images of good parts and write its model folder.
@@ -88,17 +80,18 @@ def train(
         textures: a folder of pictures to make synthetic anomalies of; by default they are made.
         conditional: "blind" or "production": place thresholds for drifted images as well (see
             :mod:`shiftproof.calibration.conditional`); "none" by default.
-        listener: is told how it goes.
+        reporter: receives facts, warnings and progress.
+        on_snapshot: called after each step of a training in one process.
         **schedule: fields of :class:`~shiftproof.training.TrainConfig` (``image_size``, ``epochs``, ``seed``, ...).
 
     Raises:
         ShiftproofError: see the message; nothing that was there is harmed, and a checkpoint stays for ``resume``.
     """
-    listener = listener or Listener()
+    reporter = reporter or Reporter()
     folder = Path(model)
     kind = method_class(method)
     method_config = build_config(kind.Config, method_options or {}, f"option of {method}")
-    config = build_config(TrainConfig, {**schedule, **_image_size(schedule, listener)}, "setting")
+    config = build_config(TrainConfig, {**schedule, **_image_size(schedule, reporter)}, "setting")
     if not 0 < false_alarm_rate < 1:
         raise UsageError(
             f"false-alarm rate {false_alarm_rate} is out of range: expected one between 0 and 1, e.g. 0.05"
@@ -109,7 +102,7 @@ def train(
         if not (folder / MANIFEST).is_file():
             start = "start again with --overwrite" if folder.exists() else "leave --resume out to start"
             raise ModelError(f"{folder} holds no checkpoint to resume from: {start}")
-        listener.say(f"{folder} is finished: there is nothing to resume")
+        reporter.info(f"{folder} is finished: there is nothing to resume")
         return load(folder)
     refuse_occupied(folder, overwrite or resume)
     train_paths, held_out_paths, calibration_from = _choose_images(Path(data), layout, calibration, config.seed)
@@ -126,16 +119,16 @@ def train(
     teacher_facts = teacher_manifest(teacher, source)
 
     with _room(checkpoints, fresh=not resume):
-        good = _decode(train_paths, config, checkpoints, "decoding", listener)
-        held_out = _decode(held_out_paths, config, checkpoints, "decoding held-out images", listener)
-        _warn_of_copies(good, held_out, listener)
+        good = _decode(train_paths, config, checkpoints, "decoding", reporter)
+        held_out = _decode(held_out_paths, config, checkpoints, "decoding held-out images", reporter)
+        _warn_of_copies(good, held_out, reporter)
         if len(good.pixels) < 2:
             raise DataError(f"{data} holds 1 readable good image to train on: expected 2 at least; add images")
         network.prepare(good.pixels)
-        if method_config.turned == "auto":
-            yes = "the good images lie in every direction: turned views of them are trained on"
-            no = "the good images do not lie in every direction: no view of them is turned"
-            listener.say(yes if network.turns else no)
+        if method_config.random_rotation == "auto":
+            yes = "the good images have every direction: the training uses randomly rotated views"
+            no = "the good images do not have every direction: the training rotates no view"
+            reporter.info(yes if network.rotates else no)
         settings = {"backbone": backbone, **asdict(config), "image_size": list(config.image_size)}
         options = asdict(method_config)
         # What a person has set comes first: another seed is another split of the data, another backbone another teacher.
@@ -151,14 +144,14 @@ def train(
         def write(trained: Method, record: Record, place: Path) -> None:
             """Learn what comes after the training, place the threshold, and save."""
             with exact_inference():
-                trained.learn(good.pixels, np.random.default_rng([config.seed, 2]))
-                trained.learn_scale(held_out.pixels)
+                trained.fit_statistics(good.pixels, np.random.default_rng([config.seed, 2]))
+                trained.fit_scale(held_out.pixels)
             inspector = Inspector(trained)
             files = {REFERENCE: reference.to_bytes()}
             calibrations = {CALIBRATION: calibrate(inspector, held_out.pixels, false_alarm_rate)}
-            about_looks = None
+            about_conditional = None
             if families:
-                looks = ConditionalCalibration.measure(
+                conditional_calibration = ConditionalCalibration.measure(
                     held_out.paths,
                     config.image_size,
                     partial(_scores, inspector),
@@ -166,13 +159,13 @@ def train(
                     reference.trained,
                     families=families,
                     seed=config.seed,
-                    on_progress=lambda done, total: listener.progress("thresholds by look", done, total, ""),
+                    on_progress=reporter.counter("conditional thresholds"),
                 )
-                files[CONDITIONAL_FILE] = looks.to_bytes()
-                about_looks = looks.describe(conditional)
-            if trained.matches:
-                trained.use_matching(False)
-                calibrations[CALIBRATION_WITHOUT_MATCHING] = calibrate(inspector, held_out.pixels, false_alarm_rate)
+                files[CONDITIONAL_FILE] = conditional_calibration.to_bytes()
+                about_conditional = conditional_calibration.describe(conditional)
+            if trained.correction_enabled:
+                trained.use_correction(False)
+                calibrations[CALIBRATION_WITHOUT_CORRECTION] = calibrate(inspector, held_out.pixels, false_alarm_rate)
             manifest = {
                 "method": method,
                 "config": {**settings, "method": options},
@@ -180,11 +173,11 @@ def train(
                 "preprocessing": {
                     "input": "uint8 RGB",
                     "resize": "bilinear, antialiased",
-                    "normalisation": "in the graph",
+                    "normalization": "in the graph",
                 },
                 **{key: calibration.to_json() for key, calibration in calibrations.items()},
                 DRIFT: about_drift,
-                **({CONDITIONAL: about_looks} if about_looks else {}),
+                **({CONDITIONAL: about_conditional} if about_conditional else {}),
                 "data": {
                     "name": Path(data).resolve().name,
                     "train_images": len(good.pixels),
@@ -195,7 +188,7 @@ def train(
                     "textures_fingerprint": textures_fingerprint,  # None: they were made, or there were none
                     "unreadable": [str(path) for path, _ in (*good.failures, *held_out.failures)],
                 },
-                "training": {**asdict(record), "turned": network.turns},
+                "training": {**asdict(record), "random_rotation": network.rotates},
                 "environment": environment(),
                 "seed": config.seed,
             }
@@ -216,17 +209,9 @@ def train(
         epoch = steps_per_epoch(count, config.batch_for(count))
 
         def on_step(done: int, total: int, losses: Mapping[str, float]) -> None:
-            listener.progress("training", done, total, f"loss {sum(losses.values()):.3f}")
-            listener.snapshot(
-                Snapshot(done, total, total - last_part, epoch, partial(write_snapshot, done, dict(losses)))
-            )
+            on_snapshot(Snapshot(done, total, total - last_part, epoch, partial(write_snapshot, done, dict(losses))))
 
-        progress = Progress(
-            preparing=lambda done, total: listener.progress("teacher features", done, total, ""),
-            step=on_step,
-            warn=listener.warn,
-        )
-        record = fit(network, good.pixels, config, folder=checkpoints, about=about, progress=progress)
+        record = fit(network, good.pixels, config, folder=checkpoints, about=about, reporter=reporter, on_step=on_step)
         write(network, record, folder)
     return load(folder)
 
@@ -242,7 +227,7 @@ def _scores(inspector: Inspector, pixels: np.ndarray) -> np.ndarray:
 
 
 def calibrate(inspector: Inspector, pixels: np.ndarray, false_alarm_rate: float) -> Calibration:
-    """Threshold, p-values and colour scale from held-out good images uint8 [N, H, W, 3]."""
+    """Threshold, p-values and color scale from held-out good images uint8 [N, H, W, 3]."""
     scores: list[float] = []
     lows: list[float] = []
     device = next(inspector.parameters()).device
@@ -289,13 +274,13 @@ def _room(checkpoints: Path, *, fresh: bool) -> Iterator[None]:
         raise
 
 
-def _image_size(schedule: Mapping[str, Any], listener: Listener) -> dict[str, tuple[int, int]]:
+def _image_size(schedule: Mapping[str, Any], reporter: Reporter) -> dict[str, tuple[int, int]]:
     """The image size as a pair of multiples of 32; says so where that is not what was asked for."""
     wanted = schedule.get("image_size", TrainConfig.image_size)
     size = parse_size(str(wanted)) if isinstance(wanted, str | int) else (int(wanted[0]), int(wanted[1]))
     fitted = fit_size(size)
     if fitted != size:
-        listener.say(
+        reporter.info(
             f"image size {format_size(size)} is not made of multiples of 32, which the networks halve: "
             f"images are resized to {format_size(fitted)}"
         )
@@ -323,28 +308,28 @@ def _choose_images(
             f"{data} holds {len(paths)} good image{'s'[: len(paths) != 1]}: expected 3 at least, "
             "two to train on and one to place the threshold; add images"
         )
-    chosen, calibration_indices = split_calibration(len(paths), seed)
-    return [paths[i] for i in chosen], [paths[i] for i in calibration_indices], "a random part of the good images"
+    trained, calibration_indices = split_calibration(len(paths), seed)
+    return [paths[i] for i in trained], [paths[i] for i in calibration_indices], "a random part of the good images"
 
 
-def _warn_of_copies(good: DecodedImages, held_out: DecodedImages, listener: Listener) -> None:
+def _warn_of_copies(good: DecodedImages, held_out: DecodedImages, reporter: Reporter) -> None:
     """Say it where held-out images are copies of training images: the threshold would be too low."""
     trained = dict(zip(good.digests, good.paths, strict=True))
     copies = [(path, trained[d]) for d, path in zip(held_out.digests, held_out.paths, strict=True) if d in trained]
     if copies:
-        listener.warn(
+        reporter.warning(
             f"{len(copies)} of {len(held_out.paths)} held-out images are copies of training images, e.g. {copies[0][0]} of "
             f"{copies[0][1]}: the threshold may be too low; remove copies, or place it with other images by --calibration"
         )
 
 
-def _decode(paths: list[Path], config: TrainConfig, scratch: Path, phase: str, listener: Listener) -> DecodedImages:
+def _decode(paths: list[Path], config: TrainConfig, scratch: Path, phase: str, reporter: Reporter) -> DecodedImages:
     images = decode_images(
         paths,
         config.image_size,
         scratch=scratch,
-        on_progress=lambda done, total: listener.progress(phase, done, total, ""),
+        on_progress=reporter.counter(phase),
     )
     for _, reason in images.failures:
-        listener.warn(f"left out: {reason}")
+        reporter.warning(f"left out: {reason}")
     return images

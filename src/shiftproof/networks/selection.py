@@ -1,4 +1,4 @@
-"""Order statistics, with what is quick where they are computed."""
+"""Selection of the k-th smallest value, fast on each device and in exported graphs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 r"""What an image's score is measured against: the same maps, scored in each way, clean and under shifts.
 
-    python benchmarks/backgrounds.py MODEL DATA [--shifts paper] [--most 80] [--threads 1]
+    python benchmarks/score_normalization.py MODEL DATA [--shifts paper] [--most 80] [--threads 1]
 
 MODEL was trained on DATA with the default split and seed. Each cell: image AUROC, then the share of good and of defective
 images above the 95 % quantile of held-out good ones, in percent. The learned form is fitted to training images and
@@ -23,7 +23,7 @@ from shiftproof.calibration import split_calibration
 from shiftproof.data import good_images, labelled_images, read_image, resize_image
 from shiftproof.detector import batched, load
 from shiftproof.methods import Method, exact_inference, to_images
-from shiftproof.networks.anomaly_map import OwnBackground, median_of_maps
+from shiftproof.networks.anomaly_map import LearnedNormalization, median_of_maps
 from shiftproof.shifts import parse_conditions
 from shiftproof.synthesis.augmix import augmix
 
@@ -42,7 +42,7 @@ def in_spreads(power: float) -> Scores:
     return scores
 
 
-def forms(learned: OwnBackground) -> dict[str, Scores]:
+def forms(learned: LearnedNormalization) -> dict[str, Scores]:
     """All ways, by name."""
     return {
         "maximum (papers)": lambda maps: maps.amax(dim=(1, 2)),
@@ -59,7 +59,7 @@ def maps_of(method: Method, images: Iterator[Tensor]) -> Iterator[Tensor]:
     """Smoothed distances of batches of images."""
     for batch in images:
         features = method.features(batch)
-        yield method.distances(features, method.rebuild(features), (batch.shape[-2], batch.shape[-1]))
+        yield method.distances(features, method.reconstruct(features), (batch.shape[-2], batch.shape[-1]))
 
 
 def main() -> None:
@@ -88,10 +88,10 @@ def main() -> None:
         chosen += images[:: max(1, len(images) // arguments.most)][: arguments.most]
     truth = np.array([item.defective for item in chosen])
     random = np.random.default_rng(0)
-    learned = OwnBackground()
+    learned = LearnedNormalization()
     with exact_inference():
         looks = (x for images in decoded([good[i] for i in trained[:FITTED]]) for x in (images, augmix(images, random)))
-        learned.learn(maps_of(method, looks))
+        learned.fit(maps_of(method, looks))
         ways = forms(learned)
 
         def score(images: Iterator[Tensor]) -> dict[str, NDArray[np.float64]]:

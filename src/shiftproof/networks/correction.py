@@ -1,16 +1,17 @@
-"""Matching: undo, before the networks compare anything, what has moved a whole image away from the training images.
+"""Shift correction: undo global shifts of an image before teacher and student are compared.
 
-Three things that a camera, a lamp or a lens changes everywhere at once, each measured on the image itself, compared with
-what the good training images showed, and put right only as far as it lies outside of that:
+Papers call it matching or test-time adaptation (ATTA, EFDM). A camera, a lamp or a lens changes three things over the
+whole image. Each is measured on the image itself, compared with the range in the good training images, and corrected
+only as far as it is outside of that range:
 
-- the **tones** of each channel (light, contrast, colour of the lamp): an affine map brings the 5 % and 95 % quantiles back;
-- the **spectrum**, band by band (noise, blur): noise beyond the training images' is shrunk away, edges duller than
+- the **tones** of each channel (light, contrast, color of the lamp): an affine map brings the 5 % and 95 % quantiles back;
+- the **spectrum**, band by band (noise, blur): noise beyond the training images' is removed, and edges duller than
   theirs are sharpened;
 - the **features** after the teacher's first two stages: exact feature distribution matching (EFDM; Zhang et al., CVPR
   2022), as ATTA does it in ADShift (ICCV 2023) and GNL (VAND 2024), but towards the mean quantile functions of many
   training images instead of one picked by hand, and for batches of any size.
 
-An image is matched by itself, never by its neighbours in the batch. Everything is tensors in, tensors out, and exports.
+Each image is corrected by itself; the result does not depend on the rest of the batch. All of it can be exported.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shiftproof.networks.order import kth_smallest
+from shiftproof.networks.selection import kth_smallest
 
-TONES = (0.05, 0.95)  # the quantiles of a channel that say how dark and how bright it is
-RANGE = (0.1, 0.9)  # the quantiles over the training images that bound what is usual
-GAIN = 16.0  # tones are stretched by this much at most: what is darker holds too little to see
+TONES = (0.05, 0.95)  # the quantiles of a channel that are its dark and its bright level
+RANGE = (0.1, 0.9)  # the quantiles over the training images that bound the usual range
+GAIN = 16.0  # most that tones are stretched; darker images hold too little information
 BAND = 8  # side of the cosine transform's windows, in pixels
 STEP = 4  # from one window to the next
-SHRINK = 3.0  # coefficients below this many standard deviations of the noise are noise
-SHARPEN = 2.0  # a band is amplified by this much at most
-LEVELS = 513  # points at which a channel's quantile function is kept
+SHRINK = 3.0  # coefficients below this many standard deviations of the noise are set to zero
+SHARPEN = 2.0  # most that a band is amplified
+LEVELS = 513  # points of a stored quantile function
 
 
-class ToneMatching(nn.Module):
-    """Bring each channel's dark and bright level back into the range in which the training images have them.
+class ToneCorrection(nn.Module):
+    """Bring each channel's dark and bright level back into the training images' range.
 
-    Most images like the training images pass unchanged; one of the outer tenths is moved as far as it lies outside.
+    Most images that are like the training images pass unchanged. An image in the outer tenths is moved to the range's end.
     """
 
     ranges: Tensor
@@ -46,13 +47,13 @@ class ToneMatching(nn.Module):
         super().__init__()
         self.register_buffer("ranges", torch.tensor([0.0, 1.0]).repeat(3, 2, 1))
 
-    def learn(self, batches: Iterable[Tensor]) -> None:
-        """Take the range of the training images' levels, without its outer tenths; images [B, 3, H, W] in [0, 1]."""
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fit the range of the training images' levels, without the outer tenths; images [B, 3, H, W] in [0, 1]."""
         levels = torch.cat([_tones(images) for images in batches])
         self.ranges = levels.quantile(torch.tensor(RANGE, device=levels.device), dim=0).permute(1, 2, 0).contiguous()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Match images [B, 3, H, W]; a constant channel becomes the dark level that is wanted."""
+        """Correct images [B, 3, H, W]; a constant channel is set to the dark level."""
         levels = _tones(images)
         wanted = levels.clamp(self.ranges[..., 0], self.ranges[..., 1])
         spread, wanted_spread = levels[..., 1] - levels[..., 0], wanted[..., 1] - wanted[..., 0]
@@ -60,8 +61,8 @@ class ToneMatching(nn.Module):
         return (images - levels[..., 0, None, None]) * gain[..., None, None] + wanted[..., 0, None, None]
 
 
-class SpectrumMatching(nn.Module):
-    """Shrink away the noise, and make up for the blur, that exceed the training images'.
+class SpectrumCorrection(nn.Module):
+    """Remove noise and sharpen blur as far as they exceed the training images'.
 
     Overlapping windows of the image are taken apart into 64 bands by a cosine transform. Noise adds its variance to all
     coefficients of a band, blur lowers the large ones, at edges. So two numbers for each band are measured on the image
@@ -69,7 +70,7 @@ class SpectrumMatching(nn.Module):
 
     - the median absolute coefficient, which edges and defects do not move. What exceeds the training images' 95 %
       quantile is noise that is new: coefficients below three of its standard deviations are set to zero (sliding-window
-      DCT denoising; Yu & Sapiro, IPOL 2011; with a level for each band, as resizing colours the noise).
+      DCT denoising; Yu & Sapiro, IPOL 2011; with a level for each band, as resizing colors the noise).
     - the 97 % quantile of absolute coefficients, which says how sharp the edges are. What it lacks to the training
       images' 10 % quantile is a gain, up to :data:`SHARPEN`: more would amplify what the blur has destroyed.
 
@@ -88,8 +89,8 @@ class SpectrumMatching(nn.Module):
         self.register_buffer("basis", _cosine_basis(BAND), persistent=False)
         self.register_buffer("synthesis", _overlap_add(self.basis), persistent=False)
 
-    def learn(self, batches: Iterable[Tensor]) -> None:
-        """Take both numbers of each band from training images [B, 3, H, W] in [0, 1]."""
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fit both numbers of each band to training images [B, 3, H, W] in [0, 1]."""
         noise, edges = [], []
         for images in batches:
             windows = self._analyse(images)
@@ -99,29 +100,29 @@ class SpectrumMatching(nn.Module):
         self.edges = torch.cat(edges).quantile(0.1, dim=0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Match images [B, 3, H, W]; H and W multiples of 4, above 8."""
+        """Correct images [B, 3, H, W]; H and W multiples of 4, above 8."""
         count, channels = images.shape[:2]
         windows = self._analyse(images)
-        # The first band is the window's mean, which says nothing of noise or blur.
+        # The first band is the window's mean, which has no noise and no blur to correct.
         varying = torch.arange(BAND * BAND, device=images.device) > 0
         excess = self._noise(windows, count).square() - self.noise.square()
         limits = SHRINK * excess.clamp_min(0).sqrt() * varying
         gains = (self.edges / self._edges(windows, count).clamp_min(1e-6)).clamp(1.0, SHARPEN)
         gains = torch.where(varying, gains, torch.ones_like(gains))
         limits, gains = (each.reshape(count * channels, -1, 1, 1) for each in (limits, gains))
-        return self._rebuild(torch.where(windows.abs() > limits, windows * gains, 0.0), images.shape)
+        return self._synthesize(torch.where(windows.abs() > limits, windows * gains, 0.0), images.shape)
 
-    def shrink(self, images: Tensor, deviations: Tensor) -> Tensor:
-        """Rid images [B, 3, H, W] of white noise of these standard deviations, [B], as matching would.
+    def denoise(self, images: Tensor, deviations: Tensor) -> Tensor:
+        """Remove white noise of the standard deviations [B] from images [B, 3, H, W], as the correction does.
 
-        They need not hold any: then the fine detail goes that would have gone with it. Nothing that was learned enters.
+        Images without noise lose the fine detail that would have been removed with it. Fitted statistics are not used.
         """
         windows = self._analyse(images)
         varying = torch.arange(BAND * BAND, device=images.device) > 0
         limits = SHRINK * deviations.repeat_interleave(images.shape[1])[:, None] * varying
-        return self._rebuild(torch.where(windows.abs() > limits[..., None, None], windows, 0.0), images.shape)
+        return self._synthesize(torch.where(windows.abs() > limits[..., None, None], windows, 0.0), images.shape)
 
-    def _rebuild(self, windows: Tensor, shape: torch.Size) -> Tensor:
+    def _synthesize(self, windows: Tensor, shape: torch.Size) -> Tensor:
         """Images from cosine coefficients; the margin around them, where fewer windows overlap, is cut off."""
         means = F.pixel_shuffle(F.conv2d(windows, self.synthesis, padding=BAND // STEP - 1), STEP)
         return means[..., BAND : BAND + shape[2], BAND : BAND + shape[3]].reshape(shape)
@@ -146,11 +147,13 @@ class SpectrumMatching(nn.Module):
 
 
 class FeatureMatching(nn.Module):
-    """EFDM of one stage's channels towards the training images' mean quantile functions.
+    """Shift correction of a stage's features: exact feature distribution matching (EFDM).
+
+    The target is the mean quantile function of many training images, for each channel.
 
     Args:
         channels: of the stage.
-        weight: of the matched value in the mix with the value itself, in [0, 1] (ATTA: 0.5).
+        weight: blend weight of the matched value, in [0, 1] (ATTA: 0.5).
     """
 
     quantiles: Tensor
@@ -160,8 +163,8 @@ class FeatureMatching(nn.Module):
         self.weight = weight
         self.register_buffer("quantiles", torch.zeros(channels, LEVELS))
 
-    def learn(self, batches: Iterable[Tensor]) -> None:
-        """Take the mean over images of each channel's quantile function; batches are stages [B, C, H, W]."""
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fit the mean over images of each channel's quantile function; batches are stages [B, C, H, W]."""
         total, count = torch.zeros(1), 0
         for features in batches:
             ordered = features.float().flatten(2).sort(dim=2).values
@@ -179,7 +182,7 @@ class FeatureMatching(nn.Module):
 
 
 def _tones(images: Tensor) -> Tensor:
-    """The :data:`TONES` of each channel, [B, 3, 2], of means over 4 x 4 pixels, in which noise counts for little."""
+    """Return the :data:`TONES` of each channel, [B, 3, 2], of means over 4 x 4 pixels, in which noise counts for little."""
     values = images.unflatten(3, (-1, 4)).mean(dim=4).unflatten(2, (-1, 4)).mean(dim=3).flatten(2)
     last = values.shape[2] - 1
     return torch.stack([kth_smallest(values, round(tone * last) + 1) for tone in TONES], dim=2)

@@ -11,15 +11,15 @@ from torch.nn import functional as F
 
 from shiftproof.export.graph import to_onnx
 from shiftproof.methods import to_images
-from shiftproof.networks.matching import (
+from shiftproof.networks.correction import (
     BAND,
     GAIN,
     LEVELS,
     SHARPEN,
     STEP,
     FeatureMatching,
-    SpectrumMatching,
-    ToneMatching,
+    SpectrumCorrection,
+    ToneCorrection,
 )
 from shiftproof.runtime import INPUT
 
@@ -28,12 +28,12 @@ DEFECT = (slice(None), slice(None), slice(10, 14), slice(70, 74))
 
 def scene(count: int = 4, seed: int = 0) -> Tensor:
     """Good parts, [count, 3, 64, 96] in [0, 1]: a dark disk on soft stripes, with little noise."""
-    random = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij")
-    stripes = 0.45 + 0.15 * torch.sin((x + 2 * y) / 6 + 6 * torch.rand(count, 1, 1, generator=random))
+    stripes = 0.45 + 0.15 * torch.sin((x + 2 * y) / 6 + 6 * torch.rand(count, 1, 1, generator=generator))
     disk = (y - 32) ** 2 + (x - 48) ** 2 < 16**2
     images = torch.where(disk, stripes - 0.25, stripes)[:, None] * torch.tensor([1, 0.9, 0.7]).view(1, 3, 1, 1)
-    return images + 0.01 * torch.randn(images.shape, generator=random)
+    return images + 0.01 * torch.randn(images.shape, generator=generator)
 
 
 def noise(sigma: float, like: Tensor) -> Tensor:
@@ -45,17 +45,17 @@ def psnr(images: Tensor, truth: Tensor) -> float:
     return -10 * math.log10((images - truth).square().mean())
 
 
-def tones_of(images: Tensor) -> ToneMatching:
-    matching = ToneMatching()
-    matching.learn([images])
-    return matching
+def tones_of(images: Tensor) -> ToneCorrection:
+    correction = ToneCorrection()
+    correction.fit([images])
+    return correction
 
 
 @pytest.fixture(scope="module")
-def spectrum() -> SpectrumMatching:
-    matching = SpectrumMatching()
-    matching.learn(scene(24).split(8))
-    return matching
+def spectrum() -> SpectrumCorrection:
+    correction = SpectrumCorrection()
+    correction.fit(scene(24).split(8))
+    return correction
 
 
 # -------------------------------------------------------------------------------------------------------------- tones
@@ -66,8 +66,8 @@ def spectrum() -> SpectrumMatching:
 def test_tones_within_the_usual_range_stay(gain: float):
     """Of eleven training images the two extreme ones are unusual."""
     base = scene(1)
-    matching = tones_of(torch.cat([base * (0.5 + 0.05 * step) for step in range(11)]))
-    torch.testing.assert_close(matching(gain * base), gain * base, atol=1e-6, rtol=0)
+    correction = tones_of(torch.cat([base * (0.5 + 0.05 * step) for step in range(11)]))
+    torch.testing.assert_close(correction(gain * base), gain * base, atol=1e-6, rtol=0)
 
 
 @settings(max_examples=30)
@@ -76,7 +76,7 @@ def test_tones_within_the_usual_range_stay(gain: float):
     st.lists(st.floats(-0.5, 0.5), min_size=3, max_size=3),
 )
 def test_an_affine_shift_of_each_channel_is_undone(gains: list[float], lifts: list[float]):
-    """Brightness, contrast, and the colour of the lamp: one factor and one offset for each channel."""
+    """Brightness, contrast, and the color of the lamp: one factor and one offset for each channel."""
     image = scene(1)
     shifted = image * torch.tensor(gains).view(1, 3, 1, 1) + torch.tensor(lifts).view(1, 3, 1, 1)
     torch.testing.assert_close(tones_of(image)(shifted), image, atol=1e-4, rtol=0)
@@ -85,9 +85,9 @@ def test_an_affine_shift_of_each_channel_is_undone(gains: list[float], lifts: li
 def test_a_shift_is_undone_as_far_as_the_usual_range_and_no_farther():
     """Training images are lifted by 0 to 0.1; one that is lifted by 0.4 comes back to 0.09 or so."""
     base = scene(1)
-    matching = tones_of(torch.cat([base + 0.01 * step for step in range(11)]))
-    torch.testing.assert_close(matching(base + 0.4), base + 0.09, atol=1e-5, rtol=0)
-    torch.testing.assert_close(matching(base - 0.4), base + 0.01, atol=1e-5, rtol=0)
+    correction = tones_of(torch.cat([base + 0.01 * step for step in range(11)]))
+    torch.testing.assert_close(correction(base + 0.4), base + 0.09, atol=1e-5, rtol=0)
+    torch.testing.assert_close(correction(base - 0.4), base + 0.01, atol=1e-5, rtol=0)
 
 
 def test_a_small_defect_does_not_move_the_tones():
@@ -99,23 +99,23 @@ def test_a_small_defect_does_not_move_the_tones():
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_an_image_of_one_tone_becomes_the_dark_tone_that_is_wanted(value: float):
-    matching = tones_of(scene())
-    matched = matching(torch.full((1, 3, 64, 96), value))
-    assert matched.isfinite().all()
-    dark = matching.ranges[:, 0]
+    correction = tones_of(scene())
+    corrected = correction(torch.full((1, 3, 64, 96), value))
+    assert corrected.isfinite().all()
+    dark = correction.ranges[:, 0]
     wanted = torch.full((3,), value).clamp(dark[:, 0], dark[:, 1])
-    torch.testing.assert_close(matched, wanted.view(1, 3, 1, 1).expand_as(matched), atol=1e-6, rtol=0)
+    torch.testing.assert_close(corrected, wanted.view(1, 3, 1, 1).expand_as(corrected), atol=1e-6, rtol=0)
 
 
 def test_what_holds_next_to_no_contrast_is_not_stretched_without_end():
     faint = scene(1) * 1e-4
-    matched = tones_of(scene(1))(faint)
-    assert (matched - matched.mean()).abs().max() <= GAIN * 1e-4 + 0.2  # the channels' own levels
+    corrected = tones_of(scene(1))(faint)
+    assert (corrected - corrected.mean()).abs().max() <= GAIN * 1e-4 + 0.2  # the channels' own levels
 
 
 def test_images_learned_without_any_contrast_are_no_obstacle():
-    matching = tones_of(torch.full((2, 3, 64, 96), 0.5))
-    assert matching(scene()).isfinite().all()
+    correction = tones_of(torch.full((2, 3, 64, 96), 0.5))
+    assert correction(scene()).isfinite().all()
 
 
 # ----------------------------------------------------------------------------------------------------------- spectrum
@@ -123,21 +123,21 @@ def test_images_learned_without_any_contrast_are_no_obstacle():
 
 def test_an_image_as_quiet_and_sharp_as_the_training_images_stays():
     image = scene(1)
-    matching = SpectrumMatching()
-    matching.learn([image])
-    torch.testing.assert_close(matching(image), image, atol=2e-6, rtol=0)
-    matching.learn([torch.cat([0.5 * image, 2 * image])])  # duller ones and noisier ones
-    torch.testing.assert_close(matching(image), image, atol=2e-6, rtol=0)
+    correction = SpectrumCorrection()
+    correction.fit([image])
+    torch.testing.assert_close(correction(image), image, atol=2e-6, rtol=0)
+    correction.fit([torch.cat([0.5 * image, 2 * image])])  # duller ones and noisier ones
+    torch.testing.assert_close(correction(image), image, atol=2e-6, rtol=0)
 
 
-def test_new_good_images_all_but_stay(spectrum: SpectrumMatching):
+def test_new_good_images_all_but_stay(spectrum: SpectrumCorrection):
     images = scene(seed=9)
     assert psnr(spectrum(images), images) > 42
 
 
 @pytest.mark.parametrize("sigma", [0.03, 0.05, 0.1])
 @pytest.mark.parametrize("clipped", [False, True])
-def test_noise_is_taken_away(spectrum: SpectrumMatching, sigma: float, clipped: bool):
+def test_noise_is_taken_away(spectrum: SpectrumCorrection, sigma: float, clipped: bool):
     """By several decibels; what the camera has clipped as well."""
     images = scene(seed=9)
     noisy = images + noise(sigma, images)
@@ -147,7 +147,7 @@ def test_noise_is_taken_away(spectrum: SpectrumMatching, sigma: float, clipped: 
 
 
 @pytest.mark.parametrize(("sigma", "kept"), [(0.0, 0.98), (0.05, 0.8), (0.1, 0.6)])
-def test_a_defect_of_four_pixels_is_no_noise(spectrum: SpectrumMatching, sigma: float, kept: float):
+def test_a_defect_of_four_pixels_is_no_noise(spectrum: SpectrumCorrection, sigma: float, kept: float):
     images = scene(seed=9)
     defective = images.clone()
     defective[DEFECT] += 0.4
@@ -156,7 +156,7 @@ def test_a_defect_of_four_pixels_is_no_noise(spectrum: SpectrumMatching, sigma: 
     assert kept < seen / 0.4 < 1.1
 
 
-def test_edges_stay_where_the_noise_goes(spectrum: SpectrumMatching):
+def test_edges_stay_where_the_noise_goes(spectrum: SpectrumCorrection):
     """They soften, over two pixels or so; what lies on either side stays apart."""
     images = scene(seed=9)
     noisy = images + noise(0.05, images)
@@ -166,27 +166,27 @@ def test_edges_stay_where_the_noise_goes(spectrum: SpectrumMatching):
     assert (after * before.sign())[rim].mean() > 0.8 * before.abs()[rim].mean()
 
 
-def test_blur_is_made_up_for(spectrum: SpectrumMatching):
+def test_blur_is_made_up_for(spectrum: SpectrumCorrection):
     images = scene(seed=9)
     blurred = F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), torch.full((3, 1, 5, 5), 1 / 25), groups=3)
-    matched = spectrum(blurred)
-    assert psnr(matched, images) > psnr(blurred, images) + 0.3
-    sharpness = [(each[..., 1:] - each[..., :-1]).abs().max().item() for each in (blurred, matched, images)]
+    corrected = spectrum(blurred)
+    assert psnr(corrected, images) > psnr(blurred, images) + 0.3
+    sharpness = [(each[..., 1:] - each[..., :-1]).abs().max().item() for each in (blurred, corrected, images)]
     assert sharpness[0] < sharpness[1] < sharpness[2]
 
 
-def test_no_band_is_amplified_beyond_measure(spectrum: SpectrumMatching):
+def test_no_band_is_amplified_beyond_measure(spectrum: SpectrumCorrection):
     faint = 0.5 + 1e-3 * noise(1, scene())
-    matched = spectrum(faint)
-    assert (matched - 0.5).abs().max() < 2 * SHARPEN * (faint - 0.5).abs().max()
+    corrected = spectrum(faint)
+    assert (corrected - 0.5).abs().max() < 2 * SHARPEN * (faint - 0.5).abs().max()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-def test_an_image_without_any_structure_stays(spectrum: SpectrumMatching, value: float):
+def test_an_image_without_any_structure_stays(spectrum: SpectrumCorrection, value: float):
     flat = torch.full((2, 3, 64, 96), value)
     torch.testing.assert_close(spectrum(flat), flat, atol=1e-6, rtol=0)
-    alone = SpectrumMatching()
-    alone.learn([flat])
+    alone = SpectrumCorrection()
+    alone.fit([flat])
     assert alone(scene()).isfinite().all()
 
 
@@ -194,26 +194,26 @@ def test_an_image_without_any_structure_stays(spectrum: SpectrumMatching, value:
 @given(st.integers(3, 12), st.integers(3, 12), st.integers(0, 100))
 def test_taken_apart_and_put_together_an_image_of_any_size_is_itself(rows: int, columns: int, seed: int):
     """Nothing learned yet but that anything is usual."""
-    matching = SpectrumMatching()
-    matching.noise.fill_(1e3)
+    correction = SpectrumCorrection()
+    correction.noise.fill_(1e3)
     image = torch.rand(1, 3, 4 * rows, 4 * columns, generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(matching(image), image, atol=2e-6, rtol=0)
+    torch.testing.assert_close(correction(image), image, atol=2e-6, rtol=0)
 
 
 # ----------------------------------------------------------------------------------------------------------- features
 
 
 def features(count: int = 3, channels: int = 5, height: int = 12, width: int = 8, seed: int = 0) -> Tensor:
-    random = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     scales = torch.linspace(0.5, 4, channels).view(1, -1, 1, 1)
-    return scales * torch.randn(count, channels, height, width, generator=random) + scales
+    return scales * torch.randn(count, channels, height, width, generator=generator) + scales
 
 
 def learned(weight: float, stages: Tensor | None = None) -> FeatureMatching:
     stages = features(seed=1) if stages is None else stages
-    matching = FeatureMatching(stages.shape[1], weight)
-    matching.learn([stages])
-    return matching
+    correction = FeatureMatching(stages.shape[1], weight)
+    correction.fit([stages])
+    return correction
 
 
 def ordered(stages: Tensor) -> Tensor:
@@ -222,20 +222,20 @@ def ordered(stages: Tensor) -> Tensor:
 
 @given(st.integers(0, 1000), st.integers(1, 12), st.integers(2, 12))
 def test_weight_one_gives_the_expected_quantiles_in_the_order_of_the_values(seed: int, height: int, width: int):
-    matching = learned(1)
+    correction = learned(1)
     values = features(2, height=height, width=width, seed=seed)
-    matched = matching(values)
-    expected = F.interpolate(matching.quantiles[None], size=height * width, mode="linear", align_corners=True)
-    assert torch.equal(ordered(matched), ordered(expected.unsqueeze(2).expand(2, -1, 1, -1)))
-    first, second = (each.flatten(2).argsort(dim=2, stable=True) for each in (values, matched))
+    corrected = correction(values)
+    expected = F.interpolate(correction.quantiles[None], size=height * width, mode="linear", align_corners=True)
+    assert torch.equal(ordered(corrected), ordered(expected.unsqueeze(2).expand(2, -1, 1, -1)))
+    first, second = (each.flatten(2).argsort(dim=2, stable=True) for each in (values, corrected))
     assert torch.equal(first, second)
 
 
 def test_as_many_positions_as_levels_get_the_stored_quantiles_themselves():
-    matching = learned(1)
-    assert matching.quantiles.shape == (5, LEVELS)
-    matched = matching(features(1, height=27, width=19))  # 513 positions
-    assert torch.equal(ordered(matched)[0], matching.quantiles)
+    correction = learned(1)
+    assert correction.quantiles.shape == (5, LEVELS)
+    corrected = correction(features(1, height=27, width=19))  # 513 positions
+    assert torch.equal(ordered(corrected)[0], correction.quantiles)
 
 
 def test_the_quantiles_are_the_mean_of_the_images_own():
@@ -268,18 +268,18 @@ def test_an_image_is_matched_by_itself():
 def test_equal_values_are_finite_and_nothing_is_lost(weight: float):
     values = features()
     values[0], values[1, 2], values[2] = 0, 7, values[2].clamp_min(values[2].median())  # as a ReLU leaves them
-    matching = learned(weight)
-    matched = matching(values)
-    assert matched.isfinite().all()
-    assert torch.equal(matched, matching(values))
+    correction = learned(weight)
+    corrected = correction(values)
+    assert corrected.isfinite().all()
+    assert torch.equal(corrected, correction(values))
     if weight == 1:
-        expected = ordered(matching(features(1)))
-        torch.testing.assert_close(ordered(matched), expected.expand(3, -1, -1), atol=1e-5, rtol=0)
+        expected = ordered(correction(features(1)))
+        torch.testing.assert_close(ordered(corrected), expected.expand(3, -1, -1), atol=1e-5, rtol=0)
 
 
 def test_constant_training_features_are_no_obstacle():
-    matched = learned(1, torch.zeros(2, 5, 4, 4))(features())
-    assert torch.equal(matched, torch.zeros_like(matched))
+    corrected = learned(1, torch.zeros(2, 5, 4, 4))(features())
+    assert torch.equal(corrected, torch.zeros_like(corrected))
 
 
 # -------------------------------------------------------------------------------------------------------------- all
@@ -287,22 +287,26 @@ def test_constant_training_features_are_no_obstacle():
 
 def test_learning_from_several_batches_is_learning_from_one():
     images, stages = scene(10), features(10)
-    for matching, seen in ((ToneMatching(), images), (SpectrumMatching(), images), (FeatureMatching(5, 0.5), stages)):
-        before = {name: value.clone() for name, value in matching.state_dict().items()}
-        matching.learn([seen])
-        whole = {name: value.clone() for name, value in matching.state_dict().items()}
+    for correction, seen in (
+        (ToneCorrection(), images),
+        (SpectrumCorrection(), images),
+        (FeatureMatching(5, 0.5), stages),
+    ):
+        before = {name: value.clone() for name, value in correction.state_dict().items()}
+        correction.fit([seen])
+        whole = {name: value.clone() for name, value in correction.state_dict().items()}
         assert whole and not any(torch.equal(value, before[name]) for name, value in whole.items())
-        matching.learn(part for part in seen.split(4))  # of 4, 4 and 2
-        for name, value in matching.state_dict().items():
+        correction.fit(part for part in seen.split(4))  # of 4, 4 and 2
+        for name, value in correction.state_dict().items():
             assert value.shape == before[name].shape, name  # what is kept is loaded into a fresh one
             torch.testing.assert_close(value, whole[name], msg=name)
 
 
 def test_what_was_learned_is_kept_with_the_weights():
-    seen = nn.Sequential(tones_of(scene()), SpectrumMatching(), FeatureMatching(3, 0.5))
-    seen[1].learn([scene()])
-    seen[2].learn([scene()])
-    fresh = nn.Sequential(ToneMatching(), SpectrumMatching(), FeatureMatching(3, 0.5))
+    seen = nn.Sequential(tones_of(scene()), SpectrumCorrection(), FeatureMatching(3, 0.5))
+    seen[1].fit([scene()])
+    seen[2].fit([scene()])
+    fresh = nn.Sequential(ToneCorrection(), SpectrumCorrection(), FeatureMatching(3, 0.5))
     fresh.load_state_dict(seen.state_dict(), strict=True)
     shifted = 0.5 * scene(seed=5) + noise(0.05, scene())
     assert torch.equal(fresh(shifted), seen(shifted))
@@ -318,9 +322,9 @@ def test_the_onnx_graph_takes_any_batch_and_says_the_same():
 
         def __init__(self) -> None:
             super().__init__()
-            self.tones, self.spectrum, self.features = ToneMatching(), SpectrumMatching(), FeatureMatching(3, 0.5)
-            for matching in (self.tones, self.spectrum, self.features):
-                matching.learn(scene(12).split(6))
+            self.tones, self.spectrum, self.features = ToneCorrection(), SpectrumCorrection(), FeatureMatching(3, 0.5)
+            for correction in (self.tones, self.spectrum, self.features):
+                correction.fit(scene(12).split(6))
 
         def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             images = to_images(pixels)
@@ -341,35 +345,35 @@ def test_the_onnx_graph_takes_any_batch_and_says_the_same():
 
 def test_overlapping_windows_are_averaged_as_a_transposed_convolution_adds_them():
     torch.manual_seed(0)
-    spectrum, windows = SpectrumMatching(), torch.randn(2, BAND * BAND, 7, 9)
+    spectrum, windows = SpectrumCorrection(), torch.randn(2, BAND * BAND, 7, 9)
     expected = F.conv_transpose2d(windows, spectrum.basis, stride=STEP) * (STEP / BAND) ** 2
     blocks = F.conv2d(windows, spectrum.synthesis, padding=1)
     torch.testing.assert_close(F.pixel_shuffle(blocks, STEP), expected)
 
 
-# ----------------------------------------------------------------------------------------------------- shrunk views
+# ----------------------------------------------------------------------------------------------------- denoised views
 
 
-def test_shrinking_is_what_matching_does_to_noise_of_that_deviation(spectrum: SpectrumMatching):
-    """Told the noise instead of measuring it; matching sharpens besides, which noise gives no cause for."""
+def test_denoising_is_what_correction_does_to_noise_of_that_deviation(spectrum: SpectrumCorrection):
+    """Told the noise instead of measuring it; correction sharpens besides, which noise gives no cause for."""
     noisy = scene() + noise(0.1, scene())
-    matched, shrunk = spectrum(noisy), spectrum.shrink(noisy, torch.full((len(noisy),), 0.1))
-    assert (shrunk - matched).square().mean() < 0.1 * (noisy - matched).square().mean()
+    corrected, denoised = spectrum(noisy), spectrum.denoise(noisy, torch.full((len(noisy),), 0.1))
+    assert (denoised - corrected).square().mean() < 0.1 * (noisy - corrected).square().mean()
 
 
-def test_each_image_is_shrunk_by_its_own_deviation(spectrum: SpectrumMatching):
+def test_each_image_is_shrunk_by_its_own_deviation(spectrum: SpectrumCorrection):
     clean = scene(3)
-    views = spectrum.shrink(clean, torch.tensor([0.0, 0.02, 0.2]))
+    views = spectrum.denoise(clean, torch.tensor([0.0, 0.02, 0.2]))
     torch.testing.assert_close(views[0], clean[0], atol=1e-5, rtol=0)
     changes = (views - clean).square().mean(dim=(1, 2, 3))
     assert changes[0] < changes[1] < changes[2]
-    alone = spectrum.shrink(clean[1:2], torch.tensor([0.02]))
+    alone = spectrum.denoise(clean[1:2], torch.tensor([0.02]))
     torch.testing.assert_close(views[1:2], alone, atol=1e-6, rtol=0)
 
 
-def test_a_shrunk_view_keeps_strong_edges_and_the_mean(spectrum: SpectrumMatching):
+def test_a_shrunk_view_keeps_strong_edges_and_the_mean(spectrum: SpectrumCorrection):
     step = torch.zeros(1, 3, 64, 64)
     step[..., 27:] = 0.8
-    view = spectrum.shrink(step + noise(0.01, step), torch.tensor([0.03]))
+    view = spectrum.denoise(step + noise(0.01, step), torch.tensor([0.03]))
     torch.testing.assert_close(view, step, atol=0.05, rtol=0)
     assert view.mean().item() == pytest.approx(step.mean().item(), abs=1e-3)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftproof.networks.order import HALVINGS, by_halving, kth_smallest
+from shiftproof.networks.selection import HALVINGS, by_halving, kth_smallest
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Turned views, and how it is seen whether they are called for."""
+"""Rotated views, and the test of the good images that decides whether they are used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shiftproof.synthesis.turned import lie_in_every_direction, turned
+from shiftproof.synthesis.random_rotation import has_every_direction, random_rotation
 
 
 def bar(angle: float, size: tuple[int, int] = (64, 64)) -> NDArray[np.uint8]:
@@ -29,7 +29,7 @@ def ring() -> NDArray[np.uint8]:
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
 def test_parts_that_lie_anyhow_are_known(count: int, size: tuple[int, int]):
     angles = np.random.default_rng(0).uniform(0, 360, count)
-    assert lie_in_every_direction(np.stack([bar(angle, size) for angle in angles])) is True
+    assert has_every_direction(np.stack([bar(angle, size) for angle in angles])) is True
 
 
 @pytest.mark.parametrize(
@@ -40,16 +40,16 @@ def test_parts_that_lie_anyhow_are_known(count: int, size: tuple[int, int]):
 def test_parts_with_directions_of_their_own_are_left_as_they_are(directions: tuple[float, ...]):
     jitter = np.random.default_rng(1).normal(0, 5, 60)
     parts = [bar(directions[number % len(directions)] + each) for number, each in enumerate(jitter)]
-    assert lie_in_every_direction(np.stack(parts)) is False
+    assert has_every_direction(np.stack(parts)) is False
 
 
 def test_parts_without_a_direction_and_too_few_parts_are_left_as_they_are():
-    random = np.random.default_rng(0)
-    assert not lie_in_every_direction(np.stack([ring()] * 40))
-    assert not lie_in_every_direction(np.full((40, 64, 64, 3), 90, np.uint8))
-    assert not lie_in_every_direction(random.integers(0, 256, (40, 64, 64, 3), np.uint8))
-    assert not lie_in_every_direction(bar(0)[None])
-    assert not lie_in_every_direction(np.stack([bar(0), bar(90)]))
+    rng = np.random.default_rng(0)
+    assert not has_every_direction(np.stack([ring()] * 40))
+    assert not has_every_direction(np.full((40, 64, 64, 3), 90, np.uint8))
+    assert not has_every_direction(rng.integers(0, 256, (40, 64, 64, 3), np.uint8))
+    assert not has_every_direction(bar(0)[None])
+    assert not has_every_direction(np.stack([bar(0), bar(90)]))
 
 
 def as_tensor(*images: NDArray[np.uint8]) -> Tensor:
@@ -64,10 +64,10 @@ def angle_of(image: Tensor) -> float:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
-def test_views_are_turned_by_any_angle(size: tuple[int, int]):
+def test_views_are_rotated_by_any_angle(size: tuple[int, int]):
     images = as_tensor(*[bar(0, size)] * 64)
     kept = images.clone()
-    views = turned(images, np.random.default_rng(0))
+    views = random_rotation(images, np.random.default_rng(0))
     assert torch.equal(images, kept)
     assert views.shape == images.shape
     assert views.dtype == images.dtype
@@ -75,13 +75,13 @@ def test_views_are_turned_by_any_angle(size: tuple[int, int]):
     assert torch.equal(views[:, 0], views[:, 1])  # gray stays gray
     angles = np.array([angle_of(view) for view in views])
     assert (np.histogram(angles, bins=6, range=(0, 180))[0] >= 4).all()
-    assert torch.equal(turned(images, np.random.default_rng(0)), views)
+    assert torch.equal(random_rotation(images, np.random.default_rng(0)), views)
 
 
 def test_views_go_all_the_way_round():
     """A mark at the upper end comes to lie on every side."""
     image = np.full((64, 64, 3), 200, np.uint8)
     image[8:16, 30:34] = 0
-    views = turned(as_tensor(*[image] * 40), np.random.default_rng(0))
+    views = random_rotation(as_tensor(*[image] * 40), np.random.default_rng(0))
     places = torch.stack([torch.nonzero(view[0] < 0.4).double().mean(dim=0) for view in views])
     assert ((places < 24).sum(dim=0) >= 5).all() and ((places > 40).sum(dim=0) >= 5).all()
