@@ -303,6 +303,8 @@ def _optimizer(phase: Phase, config: TrainConfig) -> torch.optim.Optimizer:
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     for parameter in phase.parameters():
         parameter.requires_grad_(id(parameter) in trained)
+    if phase.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=1e-4)
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
     return torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=1e-4, fused=True)
