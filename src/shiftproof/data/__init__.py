@@ -8,7 +8,6 @@ from shiftproof.data.images import (
     MAX_PIXELS,
     decode_image,
     read_image,
-    read_mask,
     resize_image,
     write_image,
 )
@@ -28,6 +27,7 @@ from shiftproof.data.layouts import (
     write_manifest,
 )
 from shiftproof.data.listing import is_listing, listed_images
+from shiftproof.data.masks import read_mask
 from shiftproof.data.synthetic import synthetic_images
 
 __all__ = [

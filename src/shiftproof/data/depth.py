@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
-from shiftproof.data.images import read_bytes, read_mask, write_image
+from shiftproof.data.images import read_bytes, write_image
 from shiftproof.data.layouts import LAYOUTS, LabelledImage
 from shiftproof.data.layouts.files import refusing_unlistable
 from shiftproof.data.layouts.tables import refuse
+from shiftproof.data.masks import read_mask
 from shiftproof.errors import DataError, ImageError, UsageError, unknown
 
 KINDS = ("depth", "normals")

@@ -88,9 +88,9 @@ def test_transparency_is_composited_over_black():
     assert decoded[0].tolist() == [200, 100, 50]
     assert np.abs(decoded[1] - [100, 50, 25]).max() <= 1
     assert decoded[2].tolist() == [0, 0, 0]
-    assert decode_image(encode(Image.new("LA", (2, 2), (90, 0))), "x").max() == 0
-    keyed = encode(Image.new("L", (2, 2), 90), transparency=90)  # a gray PNG may declare one level transparent
-    assert decode_image(keyed, "x").max() == 0
+    keyed = Image.new("L", (2, 2), 90)
+    keyed.putpixel((0, 0), 30)  # a gray PNG may declare one level transparent
+    assert decode_image(encode(keyed, transparency=90), "x").max() == 30
 
 
 @pytest.mark.parametrize("format", ["JPEG", "TIFF", "PNG"])
@@ -130,7 +130,8 @@ def test_zero_bytes():
     "data", [b"hello, no image", b"GIF89a" + b"\0" * 50, b"\0" * 2000], ids=["text", "gif", "nulls"]
 )
 def test_not_an_image(data):
-    assert refusal(data) == "is not an image; expected PNG, JPEG, BMP, TIFF or WebP content"
+    message = refusal(data)
+    assert message.startswith("is not an image") and ("zeros" in message) == (data == b"\0" * 2000)
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])

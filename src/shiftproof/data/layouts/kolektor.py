@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from shiftproof.data.images import read_mask
 from shiftproof.data.layouts.base import LabelledImage, LabelledSet, Layout
 from shiftproof.data.layouts.files import folders, images_below, natural_key
+from shiftproof.data.masks import read_mask
 from shiftproof.errors import DataError
 
 LAST_TRAINING_ITEM = 33

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.data.images import read_mask
 from shiftproof.data.layouts.base import LabelledImage, LabelledSet, Layout
 from shiftproof.data.layouts.categories import BeanTech, Category, Category2, Category3D, Loco, Plain
 from shiftproof.data.layouts.files import folders, refusing_unlistable
 from shiftproof.data.layouts.kolektor import Kolektor
 from shiftproof.data.layouts.tables import NEVER_TRAINED_ON, Manifest, VisA, refuse
+from shiftproof.data.masks import read_mask
 from shiftproof.errors import DataError, unknown
 
 LAYOUTS: dict[str, Layout] = {
