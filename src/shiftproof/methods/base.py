@@ -183,7 +183,7 @@ class Method(Phase):
         Args:
             images: float [B, 3, H, W] in [0, 1].
             rng: random generator.
-            in_place: leave every pixel in its place: no rotation.
+            in_place: leave every pixel in its place: no rotation, no drift of the pose.
 
         Returns:
             a tensor of the same shape.
@@ -192,7 +192,7 @@ class Method(Phase):
             return None
         view = random_rotation(images, rng) if self.rotates and not in_place else images
         if self.config.augment != "none":
-            view = augmix(view, rng, self.config.augment)
+            view = augmix(view, rng, self.config.augment, in_place)
         if self.config.denoise_augmentation and self.image_correction is not None:
             spectrum = self.image_correction[1]
             assert isinstance(spectrum, SpectrumCorrection)

@@ -132,7 +132,8 @@ def test_views_of_all_images_come_after_the_anomalies(monkeypatch: pytest.Monkey
     method = gnl(segmentation_views="all", random_rotation="always", correction="none")
     seen = []
 
-    def view(batch: Tensor, rng: np.random.Generator, kind: str) -> Tensor:
+    def view(batch: Tensor, rng: np.random.Generator, kind: str, in_place: bool) -> Tensor:
+        assert in_place
         seen.append(batch)
         return batch / 2
 
