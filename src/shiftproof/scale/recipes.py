@@ -58,7 +58,7 @@ _HELD_OUT = (
 _WHOLE_BATCHES = "the last batch of a pass is left out where it is not full; the reference's loader keeps it"
 _AUPRO = "AUPRO is exact and that of the whole data set; the reference averages over images, on a grid of thresholds"
 _MASKS = "masks keep their own size, and maps are resized to it; the reference resizes masks and takes labels from them"
-_SEED = "the reference runs one seed, 111: --seeds 111 gives the number, not its random draws"
+_SEED = "the reference runs one seed, 111; the same number gives other random draws here"
 _ROTATION = "the rotation is resampled bicubically, masks by nearest neighbor; the reference resamples both bilinearly"
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
