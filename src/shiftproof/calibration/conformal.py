@@ -1,9 +1,9 @@
-"""A threshold from held-out good images, and what it is worth.
+"""A threshold from calibration images, and the bound on its false alarms.
 
 A threshold placed at an order statistic of good scores calls good images defective at a rate that is itself random: it
-depends on which images were held out. The bound here (Wilks, 1941; the upper limit of Clopper and Pearson, 1934) holds
-with the stated confidence for every distribution of scores. It supposes that good images to come are like the held-out
-ones, and that these had no part in training. P-values are conformal (Vovk, Gammerman and Shafer, 2005).
+depends on which calibration images were drawn. The bound here (Wilks, 1941; the upper limit of Clopper and Pearson, 1934) holds
+with the stated confidence for every distribution of scores. It assumes that future good images are like the calibration
+images, and that the training did not use these. P-values are conformal (Vovk, Gammerman and Shafer, 2005).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 from shiftproof.errors import DataError, ModelError, UsageError
 
 
-def false_alarm_bound(held_out: int, exceeding: int, confidence: float = 0.95) -> float:
-    """Upper bound on the false-alarm rate of a threshold placed at an order statistic of held-out good scores.
+def false_alarm_bound(n: int, exceeding: int, confidence: float = 0.95) -> float:
+    """Upper bound on the false-alarm rate of a threshold placed at an order statistic of calibration scores.
 
-    The threshold is the (held_out - exceeding)-th smallest score. The bound p solves
-    P(Binomial(held_out, p) <= exceeding) = 1 - confidence: exact for continuous scores, cautious where they tie.
+    The threshold is the (n - exceeding)-th smallest score. The bound p solves
+    P(Binomial(n, p) <= exceeding) = 1 - confidence: exact for continuous scores, cautious where they tie.
 
     Args:
-        held_out: number of held-out good scores, at least 1.
-        exceeding: how many of them lie above the threshold, 0 ... held_out.
+        n: number of calibration scores, at least 1.
+        exceeding: how many of them lie above the threshold, 0 ... n.
         confidence: probability that the bound holds, within (0, 1).
 
     Returns:
@@ -37,21 +37,19 @@ def false_alarm_bound(held_out: int, exceeding: int, confidence: float = 0.95) -
     >>> round(false_alarm_bound(59, 0), 4), round(false_alarm_bound(299, 0), 5), round(false_alarm_bound(60, 0), 4)
     (0.0495, 0.00997, 0.0487)
     """
-    if held_out < 1 or not 0 <= exceeding <= held_out:
-        raise DataError(
-            f"{exceeding} of {held_out} held-out scores above the threshold; expected 0 to all, of 1 at least"
-        )
+    if n < 1 or not 0 <= exceeding <= n:
+        raise DataError(f"{exceeding} of {n} calibration scores above the threshold; expected 0 to all of at least 1")
     _check_fraction("confidence", confidence)
-    if exceeding == held_out:
+    if exceeding == n:
         return 1.0
     risk = math.log1p(-confidence)
     if exceeding == 0:
-        return -math.expm1(risk / held_out)
+        return -math.expm1(risk / n)
     count = np.arange(exceeding + 1)
-    log_choose = np.concatenate(([0.0], np.cumsum(np.log((held_out - count[:-1]) / count[1:]))))
+    log_choose = np.concatenate(([0.0], np.cumsum(np.log((n - count[:-1]) / count[1:]))))
 
     def log_cdf(rate: float) -> float:
-        terms = log_choose + count * math.log(rate) + (held_out - count) * math.log1p(-rate)
+        terms = log_choose + count * math.log(rate) + (n - count) * math.log1p(-rate)
         return float(np.logaddexp.reduce(terms))
 
     low, high = 0.0, 1.0
@@ -61,7 +59,7 @@ def false_alarm_bound(held_out: int, exceeding: int, confidence: float = 0.95) -
 
 
 def images_needed(target: float, confidence: float = 0.95) -> int:
-    """How many held-out good images certify a false-alarm rate, with the highest of their scores as the threshold.
+    """How many calibration images certify a false-alarm rate, with the highest of their scores as the threshold.
 
     >>> images_needed(0.05), images_needed(0.01)
     (59, 299)
@@ -78,27 +76,27 @@ def images_needed(target: float, confidence: float = 0.95) -> int:
 def split_calibration(
     n: int, seed: int, *, fraction: float = 0.2, at_least: int = 59, at_most: float = 0.3
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split good images at random into those to train on and those held out for the threshold.
+    """Split good images at random into training images and calibration images.
 
-    Held out are ``fraction`` of them; more where that is fewer than ``at_least`` (59 certify 5 %), but for that reason
-    never more than ``at_most`` of all; one at least, and one is always left to train on.
+    Calibration images are ``fraction`` of all; more where that is fewer than ``at_least`` (59 certify 5 %), but for that
+    reason never more than ``at_most`` of all; at least one, and at least one image is left to train on.
 
     Args:
         n: number of good images, at least 2.
         seed: the same seed gives the same split.
-        fraction: part of the images that is held out, within (0, 1).
-        at_least: number of held-out images to reach where there are enough.
+        fraction: part of the images for calibration, within (0, 1).
+        at_least: number of calibration images to reach where there are enough.
         at_most: part of the images that ``at_least`` may take, within (0, 1).
 
     Returns:
-        (train, held_out): int64 indices, each ascending, together 0 ... n - 1.
+        (train, calibration): int64 indices, each ascending, together 0 ... n - 1.
 
-    >>> train, held_out = split_calibration(320, seed=0)
-    >>> len(train), len(held_out)
+    >>> train, calibration = split_calibration(320, seed=0)
+    >>> len(train), len(calibration)
     (256, 64)
     """
     if n < 2:
-        raise DataError(f"{n} good images; expected 2 at least, one to train on and one to hold out: add images")
+        raise DataError(f"{n} good images; expected at least 2, one for training and one for calibration: add images")
     _check_fraction("fraction", fraction)
     _check_fraction("at_most", at_most)
     count = min(max(round(max(fraction * n, min(at_least, at_most * n))), 1), n - 1)
@@ -108,14 +106,14 @@ def split_calibration(
 
 @dataclass(frozen=True)
 class Calibration:
-    """What held-out good images say: where the threshold lies, what it is worth, and the colour scale of the maps."""
+    """Threshold, bound on its false alarms, p-values and color scale of the maps, from calibration images."""
 
-    scores: tuple[float, ...]  # held-out good image scores, ascending
+    scores: tuple[float, ...]  # calibration image scores, ascending
     target: float  # wanted false-alarm rate, within (0, 1)
     confidence: float  # probability that the bound holds, within (0, 1)
     threshold: float  # an image whose score lies above it is called defective
     bound: float  # the false-alarm rate is at most this, with that confidence
-    map_low: float  # anomaly-map value drawn as the coldest: the typical background of held-out maps
+    map_low: float  # anomaly-map value drawn as the coldest: the typical background of calibration maps
     map_high: float  # anomaly-map value drawn as the hottest
 
     @classmethod
@@ -131,14 +129,14 @@ class Calibration:
         """Place the threshold at the smallest score whose bound is within the target, or at the highest if none is.
 
         Args:
-            scores: held-out good image scores, finite, at least one, in any order.
+            scores: calibration image scores, finite, at least one, in any order.
             target: wanted false-alarm rate, within (0, 1).
             confidence: probability that the bound holds, within (0, 1).
             map_low: anomaly-map value to draw as the coldest.
             map_high: the same for the hottest; by default as far above the threshold as map_low is below it.
 
         Raises:
-            DataError: no scores, a score that is not finite, a colour scale without extent.
+            DataError: no scores, a score that is not finite, a color scale without extent.
 
         >>> calibration = Calibration.from_scores(range(1, 301), map_low=0.0)
         >>> calibration.threshold, round(calibration.bound, 4)
@@ -147,10 +145,10 @@ class Calibration:
         _check_fraction("target", target)
         ordered = np.sort(np.asarray(list(scores), dtype=np.float64))
         if ordered.size == 0:
-            raise DataError("no held-out good scores; expected one at least to place a threshold: hold out more images")
+            raise DataError("no calibration scores; expected at least one to place a threshold: add calibration images")
         if not np.isfinite(ordered).all():
             raise DataError(
-                f"held-out good score {ordered[~np.isfinite(ordered)][0]}; expected finite scores: train again"
+                f"calibration score {ordered[~np.isfinite(ordered)][0]}; expected finite scores: train again"
             )
         n = ordered.size
         exceeding, bound = _placement(n, target, confidence)
@@ -159,7 +157,7 @@ class Calibration:
             half = threshold - map_low
             map_high = map_low + (2 * half if half > 0 else 1.0)  # equal maps everywhere still need a scale
         if not (math.isfinite(map_low) and math.isfinite(map_high) and map_low < map_high):
-            raise DataError(f"colour scale from {map_low} to {map_high}; expected finite values, the first one smaller")
+            raise DataError(f"color scale from {map_low} to {map_high}; expected finite values, the first one smaller")
         return cls(tuple(ordered.tolist()), target, confidence, threshold, bound, float(map_low), float(map_high))
 
     @overload
@@ -189,18 +187,20 @@ class Calibration:
         return above if isinstance(score, np.ndarray) else bool(above)
 
     def sentence(self) -> str:
-        """What the threshold is worth, in words; and how many images would certify the target where these do not.
+        """Return the bound in words, and how many images would certify the target where these do not.
 
         >>> print(Calibration.from_scores(range(60), map_low=0.0).sentence())
-        60 held-out good images: at 95 % confidence at most 4.9 % false alarms
+        60 calibration images: at 95 % confidence at most 4.9 % false alarms
         >>> print(Calibration.from_scores(range(20), map_low=0.0).sentence())
-        20 held-out good images: at 95 % confidence at most 14 % false alarms; 59 would certify 5 %
+        20 calibration images: at 95 % confidence at most 14 % false alarms; 59 would certify 5 %
         """
-        images = "1 held-out good image" if len(self.scores) == 1 else f"{len(self.scores)} held-out good images"
-        worth = f"{images}: at {100 * self.confidence:g} % confidence at most {_percent_up(self.bound)} % false alarms"
+        images = "1 calibration image" if len(self.scores) == 1 else f"{len(self.scores)} calibration images"
+        guarantee = (
+            f"{images}: at {100 * self.confidence:g} % confidence at most {_percent_up(self.bound)} % false alarms"
+        )
         if self.bound <= self.target:
-            return worth
-        return f"{worth}; {images_needed(self.target, self.confidence)} would certify {100 * self.target:g} %"
+            return guarantee
+        return f"{guarantee}; {images_needed(self.target, self.confidence)} would certify {100 * self.target:g} %"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values, floats in full: :meth:`from_json` gives back an equal calibration."""
@@ -216,7 +216,7 @@ class Calibration:
             raise ModelError(f"the model's calibration cannot be read ({error!r}): train the model again") from error
 
 
-@lru_cache(maxsize=64)  # a threshold by look is placed for every image, among as many scores each time
+@lru_cache(maxsize=64)  # a shift-conditional threshold is placed for every image, among as many scores each time
 def _placement(n: int, target: float, confidence: float) -> tuple[int, float]:
     """How many of n scores lie above the threshold, and its bound.
 

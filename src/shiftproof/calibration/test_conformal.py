@@ -151,12 +151,12 @@ def test_nan_is_no_verdict() -> None:
     assert calibration.is_defective(math.inf)
 
 
-def test_the_colour_scale_always_has_an_extent() -> None:
+def test_the_color_scale_always_has_an_extent() -> None:
     assert Calibration.from_scores([3.0] * 9, map_low=1.0).map_high == 5.0
     assert Calibration.from_scores([3.0] * 9, map_low=3.0).map_high > 3.0
     assert Calibration.from_scores([3.0], map_low=0.0, map_high=9.0).map_high == 9.0
     for low, high in ((1.0, 1.0), (2.0, 1.0), (math.nan, 1.0), (0.0, math.inf)):
-        with pytest.raises(DataError, match="colour scale"):
+        with pytest.raises(DataError, match="color scale"):
             Calibration.from_scores([3.0], map_low=low, map_high=high)
 
 
@@ -164,10 +164,10 @@ def test_sentences_say_what_is_and_what_is_missing() -> None:
     def sentence(n: int, target: float = 0.05) -> str:
         return Calibration.from_scores(np.arange(n), target=target, map_low=-1.0).sentence()
 
-    assert sentence(60) == "60 held-out good images: at 95 % confidence at most 4.9 % false alarms"
-    assert sentence(299, 0.01) == "299 held-out good images: at 95 % confidence at most 1 % false alarms"
+    assert sentence(60) == "60 calibration images: at 95 % confidence at most 4.9 % false alarms"
+    assert sentence(299, 0.01) == "299 calibration images: at 95 % confidence at most 1 % false alarms"
     assert sentence(58).endswith("at most 5.1 % false alarms; 59 would certify 5 %")
-    assert sentence(1) == ("1 held-out good image: at 95 % confidence at most 95 % false alarms; 59 would certify 5 %")
+    assert sentence(1) == ("1 calibration image: at 95 % confidence at most 95 % false alarms; 59 would certify 5 %")
 
 
 @given(st.integers(1, 5000))
@@ -196,13 +196,13 @@ def test_json_that_is_no_calibration_is_refused(change: dict[str, object]) -> No
 @settings(max_examples=200)
 @given(st.integers(2, 3000), st.integers(0, 2**32 - 1))
 def test_a_split_shares_out_every_image(n: int, seed: int) -> None:
-    train, held_out = split_calibration(n, seed)
-    assert sorted([*train, *held_out]) == list(range(n))
+    train, calibration_set = split_calibration(n, seed)
+    assert sorted([*train, *calibration_set]) == list(range(n))
     assert len(train) >= 1
-    assert len(held_out) == min(max(round(max(0.2 * n, min(59, 0.3 * n))), 1), n - 1)
+    assert len(calibration_set) == min(max(round(max(0.2 * n, min(59, 0.3 * n))), 1), n - 1)
     assert (np.diff(train) > 0).all()
-    assert (np.diff(held_out) > 0).all()
-    np.testing.assert_array_equal(held_out, split_calibration(n, seed)[1])
+    assert (np.diff(calibration_set) > 0).all()
+    np.testing.assert_array_equal(calibration_set, split_calibration(n, seed)[1])
 
 
 @pytest.mark.parametrize(("n", "expected"), [(2, 1), (3, 1), (10, 3), (100, 30), (197, 59), (295, 59), (320, 64)])
@@ -213,5 +213,5 @@ def test_split_sizes(n: int, expected: int) -> None:
 def test_another_seed_splits_otherwise_and_one_image_cannot_be_split() -> None:
     assert split_calibration(100, 0)[1].tolist() != split_calibration(100, 1)[1].tolist()
     for n in (0, 1):
-        with pytest.raises(DataError, match="2 at least"):
+        with pytest.raises(DataError, match="at least 2"):
             split_calibration(n, 0)

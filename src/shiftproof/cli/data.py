@@ -43,7 +43,7 @@ def check(folder: Path, /, *, layout: str = "auto", json: Path | None = None) ->
     wrong = sum(finding.wrong for checked in checks for finding in checked.findings)
     good = sum(group.images for checked in checks for group in checked.groups)
     counts = f"{len(checks)} {'categories' if len(checks) != 1 else 'category'}, {good} image{'s'[: good != 1]}"
-    say(f"{counts}: {wrong or 'nothing'} to mend")
+    say(f"{counts}: {wrong or 'nothing'} to fix")
     if json is not None:
         write_json_atomic(json, [asdict(checked) for checked in checks])
     return WRONG if wrong else 0
