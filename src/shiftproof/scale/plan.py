@@ -206,9 +206,12 @@ def typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     {'precision': '32', 'learning_rate': 1.0}
     """
     hints = get_type_hints(kind)
-    typed = {}
+    found = {}
     for name, value in given.items():
-        wanted = hints.get(name, object)  # an unknown name is refused by whoever builds the config
+        wanted = hints.get(name)
+        if wanted is None:  # an unknown name is refused by whoever builds the config
+            found[name] = value
+            continue
         if wanted is str:
             value = str(value)
         elif wanted is float and type(value) is int:
@@ -218,8 +221,8 @@ def typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
         if not fits or (isinstance(value, bool) and wanted is not bool):
             what = {bool: "true or false", float: "a number"}.get(wanted, "a whole number")
             raise UsageError(f"setting {name}={value} is not understood: expected {what}")
-        typed[name] = value
-    return typed
+        found[name] = value
+    return found
 
 
 def _differs(recipe: Recipe | None, request: Request, given: Mapping[str, Any]) -> tuple[str, ...]:

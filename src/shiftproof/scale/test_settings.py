@@ -38,6 +38,10 @@ def test_what_is_set_by_hand_comes_first_and_is_named():
     assert named == ["steps", "hard_fraction"]  # the noisy share is the recipe's
 
 
+def test_a_setting_of_another_method_is_left_to_whoever_builds_the_config():
+    assert choose_settings(None, "screw", "rdpp", None, {"segmentation": True}).options == {"segmentation": True}
+
+
 def test_without_a_recipe_nothing_is_set_and_nothing_differs():
     found = choose_settings(None, "screw", None, None, {})
     assert (found.schedule, found.options, found.differs) == ({}, {}, ())
