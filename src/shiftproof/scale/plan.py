@@ -206,9 +206,9 @@ def typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     {'precision': '32', 'learning_rate': 1.0}
     """
     hints = get_type_hints(kind)
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in given.items():
-        wanted = hints.get(name)
+        wanted: Any = hints.get(name)
         if wanted is None:  # an unknown name is refused by whoever builds the config
             found[name] = value
             continue
