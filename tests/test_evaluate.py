@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from shiftproof.calibration import Calibration
-from shiftproof.detector import load
 from shiftproof.errors import DataError
+from shiftproof.loading import load
 from shiftproof.metrics import image_metrics
 from shiftproof.report.evaluation import ConditionScores
 

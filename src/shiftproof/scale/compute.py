@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.data import labelled_images
-from shiftproof.detector import CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.errors import ModelError
+from shiftproof.loading import CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.model_io import MANIFEST, TRAINING, environment, load_manifest
 from shiftproof.pipelines import evaluate
 from shiftproof.pipelines.train import train

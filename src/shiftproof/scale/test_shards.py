@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftproof.errors import DataError
+from shiftproof.loading import LoadOptions
 from shiftproof.scale.bulk import Scorer, Scoring
 from shiftproof.scale.cluster import WorkerError
 from shiftproof.scale.shards import FOLDER, SCHEMA, Shards, alone, cut, shard_size, totals
@@ -130,4 +131,4 @@ def test_a_model_that_kills_its_workers_is_given_up(shards, tmp_path):
     for _ in range(8):
         shards.begin("model")
     with pytest.raises(WorkerError, match="die again and again while they load"):
-        Scorer(shards, Scoring(tmp_path / "model", "torch", None, "fixed", 1, None), workers=2)
+        Scorer(shards, Scoring(tmp_path / "model", LoadOptions("torch", threads=1), None), workers=2)

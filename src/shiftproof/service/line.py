@@ -22,7 +22,7 @@ from shiftproof.service.pictures import Arrival, keep_map
 from shiftproof.service.refusal import Refusal
 from shiftproof.service.regions import find_regions
 from shiftproof.service.shift import measured
-from shiftproof.service.store import VERDICTS, Inspection
+from shiftproof.service.store import Inspection
 from shiftproof.service.store.files import IMAGE, MAP, Content
 from shiftproof.service.telemetry import Telemetry
 from shiftproof.service.versions import Version
@@ -230,8 +230,9 @@ def _judge_all(
 def _judge(
     version: Version, one: _Waiting, anomaly_map: NDArray[np.float32], score: float, kept_map: str
 ) -> Inspection:
-    calibration, arrival = version.calibration, one.arrival
-    regions = find_regions(anomaly_map, calibration.threshold, arrival.size)
+    arrival = one.arrival
+    verdict = version.detector.judge(score, _of_size(arrival, version.detector.image_size))
+    regions = find_regions(anomaly_map, verdict.threshold, arrival.size)
     return Inspection(
         time=one.ticket.time,
         model=version.name,
@@ -245,10 +246,10 @@ def _judge(
         bytes=len(arrival.upload.data),
         width=arrival.size[1],
         height=arrival.size[0],
-        score=score,
-        p_value=calibration.p_value(score),
-        threshold=calibration.threshold,
-        verdict=VERDICTS[calibration.is_defective(score)],
+        score=verdict.score,
+        p_value=verdict.p_value,
+        threshold=verdict.threshold,
+        verdict=verdict.verdict,
         regions=[region.to_json() for region in regions],
         latency_ms=(time.perf_counter() - one.accepted) * 1000,
         shift=None if version.reference is None else measured(version.reference, arrival.pixels),

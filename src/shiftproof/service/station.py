@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from shiftproof import detector
 from shiftproof.errors import ImageError, ImageFormatError, ImageSizeError, ShiftproofError, UsageError
+from shiftproof.loading import open_detector
 from shiftproof.service.following import Follower
 from shiftproof.service.ledger import Ledger
 from shiftproof.service.line import Line, Ticket
@@ -60,7 +60,7 @@ class Station:
 
     def __init__(self, settings: Settings, load: Load | None = None):
         self.settings = settings
-        self._load: Load = load or partial(detector.load, backend=settings.backend, threads=settings.threads)
+        self._load: Load = load or partial(open_detector, options=settings.options)
         self.telemetry = Telemetry()
         self.budget = Budget(settings.limits.waiting_bytes)
         names = model_names(settings.models)
