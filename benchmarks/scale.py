@@ -93,6 +93,7 @@ def bare(arguments: argparse.Namespace) -> dict[str, float]:
 
 def on_ray(arguments: argparse.Namespace, out: Path) -> dict[str, float]:
     """The engine, with so many workers."""
+    from shiftproof.loading import LoadOptions
     from shiftproof.scale import Cluster, predict_with_ray
 
     most, ended = [0], threading.Event()

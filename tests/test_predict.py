@@ -288,8 +288,7 @@ def test_a_disk_that_is_full_ends_in_a_line_and_keeps_the_rows_before(shiftproof
 def test_a_threshold_of_a_run_moves_the_verdicts_and_nothing_else(model, product, shiftproof, tmp_path):
     def rows(*options: object) -> list[dict[str, str]]:
         assert shiftproof("predict", model, product / "test", "--out", tmp_path / "out", *options).code == 0
-        with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        return read_csv(tmp_path / "out" / "predictions.csv")
 
     usual, low, high = rows(), rows("--threshold", -1), rows("--threshold", 1e6)
     for key in ("path", "score", "p_value"):
