@@ -93,8 +93,9 @@ def bare(arguments: argparse.Namespace) -> dict[str, float]:
 
 def on_ray(arguments: argparse.Namespace, out: Path) -> dict[str, float]:
     """The engine, with so many workers."""
+    from shiftproof.distributed.cluster import Cluster
+    from shiftproof.distributed.predict import predict_with_ray
     from shiftproof.loading import LoadOptions
-    from shiftproof.scale import Cluster, predict_with_ray
 
     most, ended = [0], threading.Event()
 

@@ -101,7 +101,7 @@ def drift(
         (group, f"{value:+.1f}", f"{found.last.by_group[group]:.1f}")
         for group, value in zip(GROUPS, last.tolist(), strict=True)
     ]
-    table(("group", f"last {min(50, len(found.deviations))} images, spreads", "evidence"), rows)
+    table(("group", f"last {min(50, len(found.deviations))} images, sigma", "evidence"), rows)
     say(
         f"{found.images} images {found.order}; alert at evidence {-np.log10(alpha):g}, reference: {len(good.good)} good images"
     )

@@ -14,8 +14,8 @@ from shiftproof.cli.options import Whole
 from shiftproof.errors import BackendError
 
 if TYPE_CHECKING:
+    from shiftproof.distributed.shards import PredictionTotals
     from shiftproof.pipelines import Prediction
-    from shiftproof.scale.shards import Totals
 
 Correction = Annotated[bool | None, Parameter(negative="--no-correction")]
 FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
@@ -77,7 +77,7 @@ def predict(
 
     options = LoadOptions(backend, correction, None, threshold_mode, threshold, device)
     cluster = choose_cluster(executor, address, workers, cpus, gpus)
-    found: Prediction | Totals
+    found: Prediction | PredictionTotals
     with Bar() as bar:
 
         def on_progress(done: int, total: int) -> None:
@@ -90,7 +90,7 @@ def predict(
             broken, result = len(found.failures), f"report: {out / 'report.html'}"
         else:
             try:
-                from shiftproof.scale.bulk import predict_with_ray
+                from shiftproof.distributed.predict import predict_with_ray
             except ModuleNotFoundError as error:
                 needs = f"--executor ray needs the package {error.name}: pip install 'shiftproof[scale]'"
                 raise BackendError(needs) from error

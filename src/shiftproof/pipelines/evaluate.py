@@ -19,21 +19,21 @@ from shiftproof.drift.statistics import STATISTICS, measure
 from shiftproof.errors import DataError, ImageError
 from shiftproof.metrics import PixelMetrics, image_metrics
 from shiftproof.metrics.confounds import Confound, find_confounds
+from shiftproof.metrics.robustness import worst_condition
 from shiftproof.model_io import write_json_atomic
 from shiftproof.pipelines.outputs import Table, clear_outputs
-from shiftproof.pipelines.pictures import exhibits, picture
+from shiftproof.pipelines.pictures import examples, picture
 from shiftproof.report.evaluation import (
     GROUPS,
     MOST_ROWS,
     ConditionScores,
     EvaluationReport,
+    Guarantee,
     Picture,
-    Promise,
     ScoredImage,
     write_evaluation_report,
 )
-from shiftproof.report.foremost import Foremost
-from shiftproof.report.robustness import worst_condition
+from shiftproof.report.top_k import TopK
 from shiftproof.results import VERDICTS, Evaluation, Inspection
 from shiftproof.shifts import Condition, ShiftNotApplicable, parse_conditions
 
@@ -200,9 +200,9 @@ class _Run:
         self._failures: list[str] = []
         self._left_out: list[str] = []
         self._confounds: tuple[Confound, ...] = ()
-        self._listed: Foremost[ScoredImage] = Foremost(MOST_ROWS)
-        self._misses: Foremost[Picture] = Foremost(MOST_PICTURES)
-        self._false_alarms: Foremost[Picture] = Foremost(MOST_PICTURES)
+        self._listed: TopK[ScoredImage] = TopK(MOST_ROWS)
+        self._misses: TopK[Picture] = TopK(MOST_PICTURES)
+        self._false_alarms: TopK[Picture] = TopK(MOST_PICTURES)
 
     def score(self, write: Callable[[dict[str, Any]], None]) -> None:
         """Score the test set; ``write`` receives a row for each image and condition."""
@@ -244,7 +244,7 @@ class _Run:
             title=title,
             manifest=self._detector.manifest,
             calibration_sentence=calibration.sentence(),
-            promise=_promise(calibration, scores),
+            guarantee=_guarantee(calibration, scores),
             conditions=evaluation.metrics,
             scores=scores,
             table=self._listed.items(),
@@ -255,7 +255,7 @@ class _Run:
             failures=evaluation.failures,
             left_out=self._left_out,
             confounds=self._confounds,
-            exhibits=exhibits(self._detector, self._test_set, scores, conditions, self._seed),
+            examples=examples(self._detector, self._test_set, scores, conditions, self._seed),
         )
 
     def _begin(self, condition: Condition) -> _Condition:
@@ -296,14 +296,14 @@ class _Run:
         mistake = result.defective != item.defective
         # Mistakes by how far they lie beyond the threshold, then the rest from the highest score down.
         rank = (mistake, abs(result.score - result.threshold) if mistake else result.score)
-        self._listed.offer(rank, partial(_scored, item, result, condition.condition.name))
+        self._listed.push(rank, partial(_scored, item, result, condition.condition.name))
         if condition.condition != self._first:
             return
         values = measure(result.pixels)
         condition.statistics.extend(values[column] for column, _ in CONFOUNDING)
         if mistake:
             pictures = self._misses if item.defective else self._false_alarms
-            pictures.offer(rank, partial(picture, item, image, result, mask, self._detector.calibration))
+            pictures.push(rank, partial(picture, item, image, result, mask, self._detector.calibration))
 
 
 def _confounded(condition: str, confounds: Sequence[Confound]) -> str:
@@ -365,16 +365,16 @@ def _over_shifts(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"mean_shift": mean, "worst_shift": worst}
 
 
-def _promise(calibration: Calibration, scores: Mapping[str, ConditionScores]) -> Promise:
-    """What the threshold promises, and the conditions in which more good images lie above it than that can explain.
+def _guarantee(calibration: Calibration, scores: Mapping[str, ConditionScores]) -> Guarantee:
+    """What the threshold guarantees, and the conditions in which more good images lie above it than that can explain.
 
     Refuted is a rate that the lower limit of Clopper and Pearson exceeds, which is the upper one of the images let through.
     """
     rate = max(calibration.target, calibration.bound)
-    broken = []
+    violated = []
     for name, held in scores.items():
         good, _ = held.split()
         let_through = int((good <= calibration.threshold).sum())
         if good.size and 1 - false_alarm_bound(good.size, let_through, calibration.confidence) > rate:
-            broken.append(name)
-    return Promise(rate, calibration.confidence, frozenset(broken))
+            violated.append(name)
+    return Guarantee(rate, calibration.confidence, frozenset(violated))

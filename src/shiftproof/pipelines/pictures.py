@@ -12,7 +12,7 @@ from shiftproof.calibration import Calibration
 from shiftproof.data import LabelledImage, LabelledSet, load_mask, read_image
 from shiftproof.detector import Detector
 from shiftproof.errors import DataError
-from shiftproof.report.evaluation import ConditionScores, Exhibit, Picture
+from shiftproof.report.evaluation import ConditionScores, Picture, ShiftExample
 from shiftproof.report.heatmap import overlay
 from shiftproof.report.page import THUMBNAIL, thumbnail
 from shiftproof.results import Inspection
@@ -77,13 +77,13 @@ def median_image(held: ConditionScores, *, defective: bool) -> int | None:
     return int(held.images[ours][order[(order.size - 1) // 2]])
 
 
-def exhibits(
+def examples(
     detector: Detector,
     test_set: LabelledSet,
     scores: Mapping[str, ConditionScores],
     conditions: Sequence[Condition],
     seed: int,
-) -> list[Exhibit]:
+) -> list[ShiftExample]:
     """The median defective image and the median good one under each shift; nothing where there is no shift.
 
     They are read again once the scores are known, so that no picture had to be kept meanwhile.
@@ -95,7 +95,7 @@ def exhibits(
         conditions: that were evaluated.
         seed: of the run; the draws are those that were scored.
     """
-    found: list[Exhibit] = []
+    found: list[ShiftExample] = []
     if not any(condition.shift for condition in conditions):
         return found
     for defective in (True, False):
@@ -110,7 +110,7 @@ def exhibits(
             }
             pictures = _under_each(detector, item, test_set.has_masks, recorded, seed)
             if pictures:
-                found.append(Exhibit(item.name, item.defect_type, defective, pictures))
+                found.append(ShiftExample(item.name, item.defect_type, defective, pictures))
     return found
 
 

@@ -18,7 +18,6 @@ from shiftproof.detector import BATCH, Detector
 from shiftproof.errors import DataError, ImageError
 from shiftproof.pipelines.inputs import PICTURES, Missing, find_inputs, naming
 from shiftproof.pipelines.outputs import Table, clear_outputs
-from shiftproof.report.foremost import Foremost
 from shiftproof.report.heatmap import overlay
 from shiftproof.report.page import Picture, thumbnail
 from shiftproof.report.prediction import (
@@ -28,6 +27,7 @@ from shiftproof.report.prediction import (
     PredictionReport,
     write_prediction_report,
 )
+from shiftproof.report.top_k import TopK
 from shiftproof.results import RESULT_FIELDS, FailedInspection, Inspection
 
 CONDITIONAL_NOTE = "; unusual images get a threshold for their conditions"
@@ -80,8 +80,8 @@ def predict(
     name_of = naming({path.parent for path in paths})
     calibration = detector.calibration
     scores, latency_ms, defective = array("d"), array("d"), 0
-    listed: Foremost[dict[str, Any]] = Foremost(MOST_ROWS)
-    pictures: Foremost[Picture] = Foremost(MOST_PICTURES)
+    listed: TopK[dict[str, Any]] = TopK(MOST_ROWS)
+    pictures: TopK[Picture] = TopK(MOST_PICTURES)
     failed: list[dict[str, Any]] = []
     failures: list[str] = []
 
@@ -113,8 +113,8 @@ def predict(
                 scores.append(result.score)
                 defective += result.defective
                 latency_ms.append(result.latency_ms)
-                listed.offer(result.score, partial(dict, row))
-                pictures.offer(result.score, partial(_picture, result, drawn.heat))
+                listed.push(result.score, partial(dict, row))
+                pictures.push(result.score, partial(_picture, result, drawn.heat))
             else:
                 fail(drawn)
             on_progress(done, len(paths))

@@ -37,7 +37,7 @@ class Settings:
     options: LoadOptions = field(default_factory=LoadOptions)  # how the models are loaded
     queue: int = 256  # images that may wait for a model
     batch: int = 8  # images that go through a model at once, at most
-    wait: float = 0.002  # seconds that an image waits for others to join it
+    batch_wait: float = 0.002  # seconds that an image waits for others to join it
     retention_bytes: int = 20 * 1024 * MEBIBYTE  # of images and maps on disk, at most
     reload_seconds: float = 2.0  # between two looks at the model folders
     limits: Limits = field(default_factory=Limits)
