@@ -178,7 +178,7 @@ def _settings(
     if "steps" in given:
         base.pop("epochs", None)
     by_hand = {key: value for key, value in given.items() if key in trained}
-    config = build_config(TrainConfig, {**base, **_typed(TrainConfig, by_hand)}, "setting")
+    config = build_config(TrainConfig, {**base, **typed(TrainConfig, by_hand)}, "setting")
     own_epochs = recipe.epochs if recipe and not {"steps", "epochs"} & given.keys() else {}
 
     def schedule(category: str, seed: int) -> TrainConfig:
@@ -194,21 +194,24 @@ def _settings(
             **own[name],
         }
         options[name] = asdict(
-            build_config(kind.Config, _typed(kind.Config, wanted), f"option of {name.partition(':')[0]}")
+            build_config(kind.Config, typed(kind.Config, wanted), f"option of {name.partition(':')[0]}")
         )
     return schedule, options, _differs(recipe, request, given)
 
 
-def _typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+def typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Values as the fields of a config want them: 32 is a word where a word is wanted.
 
-    >>> _typed(TrainConfig, {"precision": 32, "learning_rate": 1})
+    >>> typed(TrainConfig, {"precision": 32, "learning_rate": 1})
     {'precision': '32', 'learning_rate': 1.0}
     """
     hints = get_type_hints(kind)
-    typed = {}
+    found: dict[str, Any] = {}
     for name, value in given.items():
-        wanted = hints.get(name, object)  # an unknown name is refused by whoever builds the config
+        wanted: Any = hints.get(name)
+        if wanted is None:  # an unknown name is refused by whoever builds the config
+            found[name] = value
+            continue
         if wanted is str:
             value = str(value)
         elif wanted is float and type(value) is int:
@@ -218,8 +221,8 @@ def _typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
         if not fits or (isinstance(value, bool) and wanted is not bool):
             what = {bool: "true or false", float: "a number"}.get(wanted, "a whole number")
             raise UsageError(f"setting {name}={value} is not understood: expected {what}")
-        typed[name] = value
-    return typed
+        found[name] = value
+    return found
 
 
 def _differs(recipe: Recipe | None, request: BenchmarkRequest, given: Mapping[str, Any]) -> tuple[str, ...]:

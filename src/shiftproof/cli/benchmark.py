@@ -66,7 +66,8 @@ def benchmark(
     oracle_every
         Epochs between two looks of the oracle, or steps where the schedule counts steps; by default a twentieth of it.
     recipe
-        A paper's settings: rdpp-cvpr2023, gnl-vand2024 or adshift-iccv2023; the output says where it is not followed.
+        A paper's settings: rd-cvpr2022, rdpp-cvpr2023, gnl-vand2024 or adshift-iccv2023; the output names where it is not
+        followed.
     backbone
         Teacher: a timm name with its pretrained tag.
     weights

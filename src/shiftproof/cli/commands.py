@@ -25,7 +25,7 @@ def train(
     method: str | None = None,
     backbone: str | None = None,
     weights: Path | None = None,
-    image_size: str = "256",
+    image_size: str | None = None,
     epochs: Whole | None = None,
     steps: Whole | None = None,
     seed: Whole = 0,
@@ -40,6 +40,8 @@ def train(
     schedule: str | None = None,
     precision: str | None = None,
     devices: Whole | None = None,
+    recipe: str | None = None,
+    set: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     student: str | None = None,
     distillation: str | None = None,
     ssot: str | None = None,
@@ -67,7 +69,7 @@ def train(
     weights
         File with the teacher's weights (safetensors or a plain state dict), for sites without a model hub.
     image_size
-        N or HxW: what images are resized to.
+        N or HxW: what images are resized to; 256 by default.
     epochs
         Passes over the training images, instead of the fixed number of steps.
     steps
@@ -96,6 +98,12 @@ def train(
         auto, 32 or bf16.
     devices
         Processes; more than one trains with DDP.
+    recipe
+        A paper's settings: rd-cvpr2022, rdpp-cvpr2023, gnl-vand2024 or adshift-iccv2023; the output names where what is done
+        differs. Other options come before it.
+    set
+        Any further setting of the training or the method, NAME=VALUE: score_normalization=none, hard_fraction=0.05,
+        augment_share=1.
     student
         auto, paper or lightweight.
     distillation
@@ -121,12 +129,15 @@ def train(
         Place thresholds for drifted images as well, with calibration images that are shifted: none, blind (by nothing that
         the papers test with) or production (by all shifts).
     """
+    from shiftproof.benchmark.plan import parse_settings
+    from shiftproof.benchmark.settings import choose_settings
     from shiftproof.pipelines import train as pipeline
 
     if epochs is not None and steps is not None:
         raise UsageError("--epochs and --steps both say how long to train: give one of them")
     reporter, bar = _reporter()
     schedule_options = {
+        "image_size": image_size,
         "epochs": epochs,
         "steps": steps,
         "batch_size": batch_size,
@@ -147,25 +158,28 @@ def train(
         "correction": correction,
         "correction_weight": correction_weight,
     }
+    by_hand = {**parse_settings(set), **_given(schedule_options), **_given(options)}
+    chosen = choose_settings(recipe, data.resolve().name, method, backbone, by_hand)
+    for line in chosen.differs:
+        say(f"differs from {recipe}: {line}")
     with bar:
         detector = pipeline.train(
             data,
             model,
-            method=method or pipeline.DEFAULT_METHOD,
-            backbone=backbone or pipeline.DEFAULT_BACKBONE,
+            method=chosen.method,
+            backbone=chosen.backbone,
             weights=weights,
             layout=layout,
             calibration=calibration,
             false_alarm_rate=false_alarm_rate,
             resume=resume,
             overwrite=overwrite,
-            method_options=_set(options),
+            method_options=chosen.options,
             textures=textures,
             conditional=conditional,
             reporter=reporter,
-            image_size=image_size,
             seed=seed,
-            **_set(schedule_options),
+            **chosen.schedule,
         )
     facts, record = detector.manifest["data"], detector.manifest["training"]
     say(
@@ -394,7 +408,7 @@ def _reporter() -> tuple[Reporter, Bar]:
     return Reporter(info=say, warning=warn, progress=bar), bar
 
 
-def _set(options: Mapping[str, Any]) -> dict[str, Any]:
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
