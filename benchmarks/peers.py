@@ -368,7 +368,7 @@ def score(one: Contender, arguments: argparse.Namespace) -> dict[str, float]:
 def open_contender(one: Contender, threads: int) -> Scores:
     """What looks at pixels, uint8 [B, H, W, 3], and gives image scores [B]."""
     if one.ours:
-        from shiftproof.detector import load
+        from shiftproof.loading import load
 
         detector = load(one.path, one.backend, threads=threads)
         return lambda pixels: detector.maps_and_scores(pixels)[1]

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from shiftproof.calibration import split_calibration
 from shiftproof.data import good_images, labelled_images, read_image, resize_image
-from shiftproof.detector import batched, load
+from shiftproof.detector import batched
+from shiftproof.loading import load
 from shiftproof.methods import Method, exact_inference, to_images
 from shiftproof.networks.anomaly_map import LearnedNormalization, median_of_maps
 from shiftproof.shifts import parse_conditions

@@ -10,8 +10,8 @@ from typing import Any
 from shiftproof.benchmark.oracle import Oracle
 from shiftproof.benchmark.runs import Run
 from shiftproof.data import labelled_images
-from shiftproof.detector import CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.errors import ModelError
+from shiftproof.loading import CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.metrics.robustness import SUMMARIES
 from shiftproof.model_io import MANIFEST, TRAINING, environment, load_manifest
 from shiftproof.pipelines import evaluate

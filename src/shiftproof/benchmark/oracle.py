@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from shiftproof.data import labelled_images
-from shiftproof.detector import Detector, load
-from shiftproof.errors import DataError, ImageError
+from shiftproof.detector import Detector
+from shiftproof.errors import DataError
+from shiftproof.loading import load
 from shiftproof.metrics import image_metrics
 from shiftproof.model_io import write_json_atomic
 from shiftproof.pipelines.train import Snapshot
+from shiftproof.results import Inspection
 
 HISTORY = "oracle.json"
 
@@ -80,9 +82,9 @@ def image_auroc(detector: Detector, data: Path, layout: str) -> float:
     """
     items = labelled_images(data, layout).images
     judged = [
-        (item.defective, seen.score)
-        for item, (_, _, seen) in zip(items, detector.stream_files([item.path for item in items]), strict=True)
-        if not isinstance(seen, ImageError)
+        (item.defective, result.score)
+        for item, result in zip(items, detector.predict(item.path for item in items), strict=True)
+        if isinstance(result, Inspection)
     ]
     labels, scores = np.array([one[0] for one in judged], bool), np.array([one[1] for one in judged], np.float64)
     auroc = image_metrics(labels, scores)["auroc"]

@@ -58,8 +58,8 @@ def drift(
     """
     from shiftproof.calibration import Calibration
     from shiftproof.data import find_images
-    from shiftproof.detector import CALIBRATION, load
     from shiftproof.drift import GROUPS, Monitor, load_reference, matched_groups, reference_of_files
+    from shiftproof.loading import CALIBRATION, load
     from shiftproof.model_io import load_manifest
     from shiftproof.pipelines.drift import follow, sort_files
 

@@ -29,6 +29,8 @@ def serve(
     public_host: Annotated[tuple[str, ...], Several] = (),
     backend: str = "auto",
     threads: Whole | None = None,
+    threshold_mode: str = "fixed",
+    device: str | None = None,
     queue: Whole = 256,
     batch: Whole = 8,
     batch_wait_ms: float = 2.0,
@@ -59,6 +61,10 @@ def serve(
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
     threads
         Processor threads for each model; by default the backend's own choice.
+    threshold_mode
+        fixed, or conditional: unusual images get a threshold for their conditions (of models trained with --conditional).
+    device
+        Of torch: cpu, cuda or cuda:1; by default a GPU where there is one.
     queue
         Images that may wait for a model; more are refused with a time to come again.
     batch
@@ -75,6 +81,7 @@ def serve(
         That an image may claim to have.
     """
     try:
+        from shiftproof.loading import LoadOptions
         from shiftproof.service.server import serve as run
         from shiftproof.service.settings import Limits, Settings
     except ModuleNotFoundError as error:
@@ -107,8 +114,7 @@ def serve(
         port=port,
         token=None if token_file is None else read_token(token_file),
         public_hosts=public_host,
-        backend=backend,
-        threads=threads,
+        options=LoadOptions(backend, threads=threads, threshold_mode=threshold_mode, device=device),
         queue=queue,
         batch=batch,
         batch_wait=batch_wait_ms / 1000,

@@ -67,8 +67,8 @@ def watch(
     threads
         Of the processor to compute with.
     """
-    from shiftproof.detector import load
     from shiftproof.drift import Monitor, load_reference, matched_groups
+    from shiftproof.loading import load
     from shiftproof.watch import Journal, MqttTopic, Watch, Webhook
     from shiftproof.watch.output import OutputTable
     from shiftproof.watch.run import resume_monitor

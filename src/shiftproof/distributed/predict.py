@@ -8,20 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shiftproof.data import in_order, is_listing
-from shiftproof.detector import BATCH, THRESHOLD_MODES, Inspection, backend_for, load
+from shiftproof.detector import BATCH
 from shiftproof.distributed.cluster import MEMORY, RETRIES, Cluster, Resources, WorkerError, connected, reason
 from shiftproof.distributed.shards import PredictionTotals, Shards, count_predictions, cut, exclusive
 from shiftproof.errors import BackendError, DataError, ImageError
+from shiftproof.loading import FIXED, LoadOptions, open_detector, resolve_backend
 from shiftproof.model_io import MANIFEST, load_manifest, sha256_file
 from shiftproof.pipelines.inputs import Missing, find_inputs, naming
 from shiftproof.pipelines.outputs import clear_outputs
 from shiftproof.pipelines.predict import write_pictures
 from shiftproof.report.heatmap import overlay
-from shiftproof.runtime import AUTO
+from shiftproof.results import FailedInspection, Inspection
 
 TASKS = 1000  # at most: Ray's bookkeeping does not grow with the images
 FAILURES = 20  # that are told of
@@ -32,10 +30,7 @@ class Scoring:
     """How images are scored, wherever it is done."""
 
     model: Path
-    backend: str  # by name
-    correction: bool | None
-    threshold_mode: str
-    threads: int  # of the processor
+    options: LoadOptions  # with the backend by name
     common: Path | None  # folder above all images, below which heatmaps are named; None draws none
 
 
@@ -45,16 +40,14 @@ def predict_with_ray(
     out: Path,
     *,
     cluster: Cluster | None = None,
-    backend: str = AUTO,
-    correction: bool | None = None,
-    threshold_mode: str = "fixed",
+    options: LoadOptions | None = None,
     heatmaps: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PredictionTotals:
     """Inspect files, folders and Parquet lists on a Ray cluster; write ``predictions.parquet/``, a file for each shard.
 
     The files together hold exactly one row for each image, by its absolute path; an unreadable one, or an input that is
-    not there, is a row with status "error". Finished shards are never scored reevaluate: after a kill the same command goes
+    not there, is a row with status "error". Finished shards are never scored again: after a kill the same command goes
     on. No more than a shard's rows and a few batches of pixels are in a worker's memory, however many images there are;
     this process holds the names while it sorts them.
 
@@ -63,9 +56,7 @@ def predict_with_ray(
         inputs: image files, folders, and Parquet lists with a column ``path``.
         out: folder to write to.
         cluster: where to run; this machine by default.
-        backend: as :func:`shiftproof.load` takes it; chosen once, for all workers.
-        correction: likewise.
-        threshold_mode: likewise.
+        options: how to load the model; the backend is chosen once, for all workers.
         heatmaps: draw them, and masks, as well.
         on_progress: is told (images done, images in all).
 
@@ -74,11 +65,11 @@ def predict_with_ray(
             again and again. Interrupted: Ctrl-C or SIGTERM; finished shards stay.
     """
     folder = Path(out).absolute()  # workers are elsewhere
-    scoring = _scoring(Path(model).absolute(), backend, correction, threshold_mode)
+    scoring = _scoring(Path(model).absolute(), options or LoadOptions())
     with exclusive(folder):
         clear_outputs(folder, ["report.html", "predictions.csv"])
         folders: set[Path] = set()
-        how = f"{scoring.backend} {scoring.correction} {scoring.threshold_mode} {heatmaps}"
+        how = f"{scoring.options} {heatmaps}"
         settings = f"{sha256_file(scoring.model / MANIFEST)} {how}"
         shards = cut(_absolute(inputs, folder, folders), folder, settings)
         shards.remove_stale()
@@ -86,21 +77,20 @@ def predict_with_ray(
         try:
             if todo := shards.missing():
                 with connected(cluster or Cluster()) as resources:
-                    _score(
-                        shards, todo, replace(scoring, threads=resources.cpus, common=common), resources, on_progress
-                    )
+                    options = replace(scoring.options, threads=resources.cpus)
+                    _score(shards, todo, replace(scoring, options=options, common=common), resources, on_progress)
         finally:
             shards.listing.unlink()
             shards.remove_stale()
         return count_predictions(shards, FAILURES)
 
 
-def _scoring(model: Path, backend: str, correction: bool | None, threshold_mode: str) -> Scoring:
+def _scoring(model: Path, options: LoadOptions) -> Scoring:
     """What is known before Ray is there; refuses what no worker could do."""
-    chosen = backend_for(model, load_manifest(model), backend, correction)
-    if threshold_mode != THRESHOLD_MODES[0]:
-        load(model, chosen, correction=correction, threshold_mode=threshold_mode)
-    return Scoring(model, chosen, correction, threshold_mode, 1, None)
+    options = replace(options, backend=resolve_backend(model, load_manifest(model), options))
+    if options.threshold_mode != FIXED:
+        open_detector(model, options)
+    return Scoring(model, options, None)
 
 
 def _absolute(inputs: Sequence[str | Path], out: Path, folders: set[Path]) -> Iterator[list[Path]]:
@@ -174,9 +164,7 @@ class Scorer:
             raise WorkerError(f"workers die again and again while they load {how.model}; {MEMORY}")
         self._shards = shards
         self._how = how
-        self._detector = load(
-            how.model, how.backend, correction=how.correction, threads=how.threads, threshold_mode=how.threshold_mode
-        )
+        self._detector = open_detector(how.model, how.options)
         self._name_of = naming([how.common]) if how.common else None
         shards.end("model")
 
@@ -196,28 +184,17 @@ class Scorer:
         self._shards.end(name)
 
     def _rows(self, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-        threads = self._how.threads  # and no more: other workers are beside this one
-        return in_order(self._row, self._detector.stream_files(paths, threads=threads), workers=threads, ahead=BATCH)
+        threads = self._how.options.threads  # and no more: other workers are beside this one
+        return in_order(self._row, self._detector.predict(paths, threads=threads), workers=threads, ahead=BATCH)
 
-    def _row(self, found: tuple[Path, NDArray[np.uint8] | None, Inspection | ImageError]) -> dict[str, Any]:
-        path, image, seen = found
-        name = _printable(str(path))
-        if image is None or isinstance(seen, ImageError):
-            return {"path": name, "status": "error", "error": _printable(str(seen))}
-        if self._name_of is not None:
-            calibration = self._detector.calibration
-            heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high)
-            if failure := write_pictures(self._shards.out, f"{self._name_of(path)}.png", heat, seen.mask):
-                return {"path": name, "status": "error", "error": _printable(failure)}
-        return {
-            "path": name,
-            "status": "ok",
-            "score": seen.score,
-            "p_value": seen.p_value,
-            "verdict": seen.verdict,
-            "threshold": seen.threshold,
-            "latency_ms": seen.latency_ms,
-        }
+    def _row(self, result: Inspection | FailedInspection) -> dict[str, Any]:
+        if self._name_of is not None and isinstance(result, Inspection):
+            assert result.path is not None
+            assert result.image is not None
+            heat = overlay(result.image, result.anomaly_map, *result.map_range)
+            if failure := write_pictures(self._shards.out, f"{self._name_of(result.path)}.png", heat, result.mask):
+                result = FailedInspection(result.path, ImageError(failure))
+        return {key: _printable(value) if isinstance(value, str) else value for key, value in result.to_dict().items()}
 
 
 def _printable(text: str) -> str:

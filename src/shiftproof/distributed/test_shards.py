@@ -13,6 +13,7 @@ from shiftproof.distributed.cluster import WorkerError
 from shiftproof.distributed.predict import Scorer, Scoring
 from shiftproof.distributed.shards import FOLDER, SCHEMA, Shards, count_predictions, cut, exclusive, shard_size
 from shiftproof.errors import DataError
+from shiftproof.loading import LoadOptions
 
 NAMES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=8), min_size=1)
 
@@ -130,4 +131,4 @@ def test_a_model_that_kills_its_workers_is_given_up(shards, tmp_path):
     for _ in range(8):
         shards.begin("model")
     with pytest.raises(WorkerError, match="die again and again while they load"):
-        Scorer(shards, Scoring(tmp_path / "model", "torch", None, "fixed", 1, None), workers=2)
+        Scorer(shards, Scoring(tmp_path / "model", LoadOptions("torch", threads=1), None), workers=2)

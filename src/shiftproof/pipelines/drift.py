@@ -19,6 +19,7 @@ from shiftproof.errors import DataError, ImageError, UsageError
 from shiftproof.model_io import write_json_atomic
 from shiftproof.pipelines.outputs import Table, clear_outputs
 from shiftproof.report.drift import DriftReport, write_drift_report
+from shiftproof.results import FailedInspection
 
 COLUMNS = (
     *("path", "status", "distance", "p_value", "evidence", "drift", "alert"),
@@ -149,24 +150,25 @@ def follow(
 def _inspected(
     detector: Detector, paths: list[Path]
 ) -> Iterator[tuple[Path, NDArray[Any] | ImageError, dict[str, Any]]]:
-    for path, _, seen in detector.stream_files(paths):
-        if isinstance(seen, ImageError):
-            yield path, seen, {}
+    for result in detector.predict(paths):
+        assert result.path is not None
+        if isinstance(result, FailedInspection):
+            yield result.path, result.error, {}
         else:
-            told = {"score": seen.score, "score_p_value": seen.p_value, "verdict": seen.verdict}
-            yield path, seen.pixels, {**told, "defective": seen.defective}
+            verdict = {"score": result.score, "score_p_value": result.p_value, "verdict": result.verdict}
+            yield result.path, result.pixels, {**verdict, "defective": result.defective}
 
 
 def _measured(
     paths: list[Path], size: tuple[int, int]
 ) -> Iterator[tuple[Path, NDArray[Any] | ImageError, dict[str, Any]]]:
-    def look(path: Path) -> tuple[Path, NDArray[Any] | ImageError, dict[str, Any]]:
+    def read(path: Path) -> tuple[Path, NDArray[Any] | ImageError, dict[str, Any]]:
         try:
             return path, measure(resize_image(read_image(path), size)), {}
         except ImageError as error:
             return path, error, {}
 
-    yield from in_order(look, paths, ahead=32)
+    yield from in_order(read, paths, ahead=32)
 
 
 def _note(episodes: list[Episode], state: DriftState, path: Path) -> None:

@@ -17,9 +17,10 @@ import torch
 from shiftproof.calibration import Calibration, split_calibration
 from shiftproof.calibration.conditional import CONDITIONAL, CONDITIONAL_FILE, ConditionalCalibration, families_of
 from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
-from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_CORRECTION, Detector, load
+from shiftproof.detector import BATCH, Detector
 from shiftproof.drift.reference import DRIFT, REFERENCE, make_reference
 from shiftproof.errors import DataError, ModelError, UsageError, unknown
+from shiftproof.loading import CALIBRATION, CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.methods import Inspector, Method, exact_inference, method_class
 from shiftproof.methods.gnl import Gnl
 from shiftproof.model_io import MANIFEST, TRAINING, environment, refuse_occupied, save_model

@@ -23,7 +23,7 @@ from shiftproof.service.inspection_writer import InspectionWriter
 from shiftproof.service.model_versions import ModelVersion
 from shiftproof.service.regions import find_regions
 from shiftproof.service.shift import measured
-from shiftproof.service.store import VERDICTS, InspectionRecord
+from shiftproof.service.store import InspectionRecord
 from shiftproof.service.store.files import IMAGE, MAP, Content
 from shiftproof.service.telemetry import Telemetry
 
@@ -240,8 +240,9 @@ def _judge_all(
 def _judge(
     version: ModelVersion, one: _PendingImage, anomaly_map: NDArray[np.float32], score: float, kept_map: str
 ) -> InspectionRecord:
-    calibration, image = version.calibration, one.image
-    regions = find_regions(anomaly_map, calibration.threshold, image.size)
+    image = one.image
+    verdict = version.detector.judge(score, _fit_to_model(image, version.detector.image_size))
+    regions = find_regions(anomaly_map, verdict.threshold, image.size)
     return InspectionRecord(
         time=one.request_info.time,
         model=version.name,
@@ -255,10 +256,10 @@ def _judge(
         bytes=len(image.upload.data),
         width=image.size[1],
         height=image.size[0],
-        score=score,
-        p_value=calibration.p_value(score),
-        threshold=calibration.threshold,
-        verdict=VERDICTS[calibration.is_defective(score)],
+        score=verdict.score,
+        p_value=verdict.p_value,
+        threshold=verdict.threshold,
+        verdict=verdict.verdict,
         regions=[region.to_json() for region in regions],
         latency_ms=(time.perf_counter() - one.accepted) * 1000,
         shift=None if version.reference is None else measured(version.reference, image.pixels),

@@ -33,7 +33,7 @@ class ModelVersion:
 
     name: str  # of the model
     version: str  # start of the manifest's SHA-256
-    detector: Detector
+    detector: Detector  # judges by the threshold in use
     calibrated: StoredCalibration  # the threshold in use
     reference: Reference | None = None  # what good images look like: the calibration's, or else the model's
     own_reference: Reference | None = None  # the model's; None where it has none
@@ -45,7 +45,8 @@ class ModelVersion:
 
     def with_calibration(self, calibrated: StoredCalibration, reference: Reference | None) -> ModelVersion:
         """The same model with another threshold, and what its good images looked like if they were not the model's."""
-        return replace(self, calibrated=calibrated, reference=reference or self.own_reference)
+        detector = self.detector.with_calibration(calibrated.calibration)
+        return replace(self, detector=detector, calibrated=calibrated, reference=reference or self.own_reference)
 
 
 def open_version(name: str, folder: Path, database: Database, load: Loader) -> ModelVersion:
@@ -65,7 +66,9 @@ def open_version(name: str, folder: Path, database: Database, load: Loader) -> M
         )
         renewed = reference_of(session, calibrated)
     own = _reference(folder, detector.manifest)
-    return ModelVersion(name, version, detector, calibrated, renewed or own, own)
+    return ModelVersion(
+        name, version, detector.with_calibration(calibrated.calibration), calibrated, renewed or own, own
+    )
 
 
 def reference_of(session: Session, calibrated: StoredCalibration) -> Reference | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shiftproof.loading import LoadOptions
+
 MEBIBYTE = 2**20
 
 
@@ -32,8 +34,7 @@ class Settings:
     port: int = 8000  # 0: any that is free
     token: str | None = None  # that clients must show; None only on loopback
     public_hosts: tuple[str, ...] = ()  # names under which a reverse proxy makes a station on loopback known
-    backend: str = "auto"  # as of shiftproof.load
-    threads: int | None = None  # as of shiftproof.load
+    options: LoadOptions = field(default_factory=LoadOptions)  # how the models are loaded
     queue: int = 256  # images that may wait for a model
     batch: int = 8  # images that go through a model at once, at most
     batch_wait: float = 0.002  # seconds that an image waits for others to join it

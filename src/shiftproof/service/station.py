@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from shiftproof import detector
 from shiftproof.errors import ImageError, ImageFormatError, ImageSizeError, ShiftproofError, UsageError
+from shiftproof.loading import open_detector
 from shiftproof.service.batch_queue import BatchQueue, RequestInfo
 from shiftproof.service.drift_tracker import DriftTracker
 from shiftproof.service.errors import RequestError
@@ -60,7 +60,7 @@ class Station:
 
     def __init__(self, settings: Settings, load: Loader | None = None):
         self.settings = settings
-        self._load: Loader = load or partial(detector.load, backend=settings.backend, threads=settings.threads)
+        self._load: Loader = load or partial(open_detector, options=settings.options)
         self.telemetry = Telemetry()
         self.budget = Budget(settings.limits.waiting_bytes)
         names = model_names(settings.models)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from shiftproof.data import decode_image, in_order
 from shiftproof.data.images import read_bytes
-from shiftproof.detector import BATCH, Detector, Inspection, batched
+from shiftproof.detector import BATCH, Detector, batched
 from shiftproof.drift import DriftState, Monitor
 from shiftproof.errors import DataError, ImageError
+from shiftproof.results import Inspection
 from shiftproof.watch.delivery import DeliveryWorker, Receiver
 from shiftproof.watch.folder_scanner import FileIdentity, FolderScanner, identify
 from shiftproof.watch.journal import Journal
