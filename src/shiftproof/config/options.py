@@ -110,9 +110,12 @@ def typed_settings(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     {'precision': '32', 'learning_rate': 1.0}
     """
     hints = get_type_hints(kind)
-    typed = {}
+    typed: dict[str, Any] = {}
     for name, value in values.items():
-        wanted = hints.get(name, object)  # build_config refuses an unknown name
+        if name not in hints:  # build_config refuses it
+            typed[name] = value
+            continue
+        wanted: Any = hints[name]
         if wanted is str:
             value = str(value)
         elif wanted is float and type(value) is int:

@@ -44,6 +44,7 @@ class Phase(nn.Module):
 
     teacher: Teacher
     share: float = 1.0  # steps of this phase over steps of the schedule
+    optimizer: str | None = None  # one of its own, instead of the schedule's
     reads_normal: bool = True  # whether its losses need the features of :data:`NORMAL`
 
     def views(self, images: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -124,21 +125,22 @@ class Method(Phase):
         no = "the good images do not have every direction: the training rotates no view"
         (reporter or Reporter()).info(yes if self.rotates else no)
 
-    def augmented_view(self, images: Tensor, rng: np.random.Generator) -> Tensor | None:
+    def augmented_view(self, images: Tensor, rng: np.random.Generator, *, in_place: bool = False) -> Tensor | None:
         """Return another view of good parts that is as good as the original; None where the settings ask for none.
 
         Args:
             images: float [B, 3, H, W] in [0, 1].
             rng: random generator.
+            in_place: leave every pixel in its place: no rotation, no drift of the pose.
 
         Returns:
             a tensor of the same shape.
         """
         if not self.config.augment_share:
             return None
-        view = random_rotation(images, rng) if self.rotates else images
+        view = random_rotation(images, rng) if self.rotates and not in_place else images
         if self.config.augment != "none":
-            view = augmix(view, rng, self.config.augment)
+            view = augmix(view, rng, self.config.augment, in_place)
         if self.config.denoise_augmentation and self.image_correction is not None:
             spectrum = self.image_correction[1]
             assert isinstance(spectrum, SpectrumCorrection)

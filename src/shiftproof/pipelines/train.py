@@ -24,11 +24,11 @@ from shiftproof.config import (
     fit_size,
     format_size,
     parse_size,
-    steps_per_epoch,
 )
 from shiftproof.config.settings import Settings
-from shiftproof.detector import Detector, load
+from shiftproof.detector import Detector
 from shiftproof.errors import ModelError, UsageError, unknown
+from shiftproof.loading import load
 from shiftproof.methods import Method, method_class
 from shiftproof.model_io import MANIFEST, TRAINING, refuse_occupied
 from shiftproof.networks.teacher import load_teacher, teacher_manifest
@@ -257,7 +257,7 @@ def _snapshots(
     """Return a step function that offers a snapshot after each step."""
     started = time.monotonic()
     last_phase = max(1, round(method.phases()[-1].share * config.steps_for(count)))
-    epoch = steps_per_epoch(count, config.batch_for(count))
+    epoch = config.steps_of_an_epoch(count)
 
     def write(step: int, losses: Mapping[str, float], folder: Path) -> None:
         trained = copy.deepcopy(method, {id(method.teacher): method.teacher})  # the teacher never changes
