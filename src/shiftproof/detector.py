@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shiftproof.calibration import Calibration
-from shiftproof.data import in_order, read_image, resize_image
+from shiftproof.data import ImageProfile, in_order, read_decoded, read_image, resize_image
 from shiftproof.errors import BackendError, ImageError, ModelError, unknown
 from shiftproof.model_io import load_manifest
 from shiftproof.runtime import AUTO, TORCH, Backend, choose_backend, open_graph
@@ -28,6 +29,7 @@ CALIBRATION_WITHOUT_CORRECTION = (
 )
 THRESHOLD_MODES = ("fixed", "conditional")
 BATCH = 8  # images that go through the networks at once where many wait
+BATCH_BYTES = 128 * 1024**2  # of their pixels as decoded; a batch of large images is a smaller one
 Item = TypeVar("Item")
 
 
@@ -43,6 +45,7 @@ class Inspection:
     mask: NDArray[np.bool_]  # [H, W]: where the map lies above the threshold; empty if and only if not defective
     latency_ms: float  # of resizing, networks and map, its share of the batch
     pixels: NDArray[np.uint8]  # [h, w, 3]: the image as the networks saw it
+    note: str = ""  # how the file differs in kind from those trained on; empty where it does not, or is an array
 
     @property
     def verdict(self) -> str:
@@ -71,6 +74,18 @@ class Detector:
         self.calibration = calibration
         self.manifest = manifest
         self.conditional = conditional
+
+    @property
+    def bits(self) -> int | None:
+        """Of the values in files of 16 bits that were trained on, where a person has said so."""
+        bits: int | None = self.manifest.get("preprocessing", {}).get("bits")
+        return bits
+
+    @cached_property
+    def profile(self) -> ImageProfile | None:
+        """What kind of images were trained on; None for a model that does not say."""
+        kept = self.manifest.get("images")
+        return None if kept is None else ImageProfile.from_json(kept)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -107,8 +122,8 @@ class Detector:
             ImageError: an image that cannot be read, or an array of another shape or type.
         """
         if isinstance(images, str | Path | np.ndarray):
-            return next(self.stream([_as_image(images)]))
-        return list(self.stream(_as_image(image) for image in images))
+            return next(self.stream([self._as_image(images)]))
+        return list(self.stream(self._as_image(image) for image in images))
 
     def stream(self, images: Iterable[NDArray[np.uint8]], batch: int = BATCH) -> Iterator[Inspection]:
         """Inspect images uint8 [H, W, 3] as they come, in order; no more than a batch of them is held."""
@@ -131,8 +146,9 @@ class Detector:
         Yields:
             (path, image, inspection), or (path, None, error), in the order of the paths.
         """
-        files = in_order(self._decode, paths, workers=threads, ahead=2 * batch)
-        for held, maps, scores, each in in_order(self._infer, batched(files, batch), workers=1, ahead=2):
+        files = in_order(self._decode, paths, workers=threads, ahead=2 * batch, cost=_bytes_of)
+        held_few = batched(files, batch, weight=_bytes_of)
+        for held, maps, scores, each in in_order(self._infer, held_few, workers=1, ahead=2):
             judged = iter(zip(maps, scores, strict=True))
             for file in held:
                 if isinstance(file.image, ImageError):
@@ -141,11 +157,8 @@ class Detector:
                     anomaly_map, score = next(judged)
                     assert file.resized is not None
                     shape, latency_ms = file.image.shape[:2], file.latency_ms + each
-                    yield (
-                        file.path,
-                        file.image,
-                        self._judge(shape, file.resized, anomaly_map, float(score), latency_ms),
-                    )
+                    inspection = self._judge(shape, file.resized, anomaly_map, float(score), latency_ms)
+                    yield file.path, file.image, replace(inspection, note=file.note)
 
     def maps_and_scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """The inference path on images of the model's size.
@@ -164,14 +177,31 @@ class Detector:
 
         return evaluate(self, Path(data), Path(out), **options).metrics
 
+    def _as_image(self, image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if isinstance(image, str | Path):
+            return read_image(Path(image), bits=self.bits)
+        if (
+            image.dtype != np.uint8
+            or image.ndim not in (2, 3)
+            or (image.ndim == 3 and image.shape[2] != 3)
+            or 0 in image.shape
+        ):
+            raise ImageError(
+                f"an array of shape {image.shape} and type {image.dtype} is no image: "
+                "expected uint8, [H, W, 3] in RGB order or [H, W]"
+            )
+        return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+
     def _decode(self, path: Path) -> _File:
         try:
-            image = read_image(path)
+            decoded = read_decoded(path, bits=self.bits)
         except ImageError as error:
             return _File(path, error)
+        image = decoded.pixels
+        note = "" if self.profile is None else self.profile.difference(decoded.info)
         started = time.perf_counter()
         resized = resize_image(image, self.image_size)
-        return _File(path, image, resized, (time.perf_counter() - started) * 1000)
+        return _File(path, image, resized, (time.perf_counter() - started) * 1000, note)
 
     def _infer(
         self, held: list[_File]
@@ -213,6 +243,11 @@ class _File:
     image: NDArray[np.uint8] | ImageError  # at its own size
     resized: NDArray[np.uint8] | None = None  # at the model's
     latency_ms: float = 0.0  # that resizing took
+    note: str = ""  # how it differs from those trained on
+
+
+def _bytes_of(file: _File) -> int:
+    return 0 if isinstance(file.image, ImageError) else file.image.nbytes
 
 
 def load(
@@ -301,33 +336,23 @@ def _resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.b
     return np.asarray(resized) > 0
 
 
-def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of ``size`` items, the last one shorter.
+def batched(
+    items: Iterable[Item], size: int, weight: Callable[[Item], int] | None = None, most: int = BATCH_BYTES
+) -> Iterator[list[Item]]:
+    """Lists of ``size`` items, the last one shorter; with a ``weight``, lists end where they weigh ``most``.
 
     >>> list(batched(range(5), 2))
     [[0, 1], [2, 3], [4]]
+    >>> list(batched([1, 1, 5, 1], 4, weight=int, most=2))
+    [[1, 1], [5], [1]]
     """
     held: list[Item] = []
+    heavy = 0
     for item in items:
         held.append(item)
-        if len(held) == size:
+        heavy += 0 if weight is None else weight(item)
+        if len(held) == size or heavy >= most:
             yield held
-            held = []
+            held, heavy = [], 0
     if held:
         yield held
-
-
-def _as_image(image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if (
-        image.dtype != np.uint8
-        or image.ndim not in (2, 3)
-        or (image.ndim == 3 and image.shape[2] != 3)
-        or 0 in image.shape
-    ):
-        raise ImageError(
-            f"an array of shape {image.shape} and type {image.dtype} is no image: "
-            "expected uint8, [H, W, 3] in RGB order or [H, W]"
-        )
-    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image

@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from shiftproof.cli.benchmark import benchmark
 from shiftproof.cli.commands import COMMANDS
-from shiftproof.cli.console import ERR, printable
+from shiftproof.cli.console import ERR, encode_leniently, printable
 from shiftproof.cli.data import data
 from shiftproof.cli.drift import drift
 from shiftproof.cli.service import serve
@@ -41,6 +41,7 @@ def build_app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code: 0 all well, 2 refused, 3 some inputs failed, 130 stopped."""
+    encode_leniently()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

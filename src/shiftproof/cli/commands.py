@@ -51,6 +51,7 @@ def train(
     correction: str | None = None,
     correction_weight: float | None = None,
     conditional: str = "none",
+    bits: Whole | None = None,
 ) -> int:
     """Train on images of good parts and write a model folder.
 
@@ -120,6 +121,8 @@ def train(
     conditional
         Place thresholds for drifted images as well, with calibration images that are shifted: none, blind (by nothing that
         the papers test with) or production (by all shifts).
+    bits
+        Of the values in 16-bit files whose tags say nothing else, such as 12; the model reads all its images so.
     """
     from shiftproof.pipelines import train as pipeline
 
@@ -162,6 +165,7 @@ def train(
             method_options=_set(options),
             textures=textures,
             conditional=conditional,
+            bits=bits,
             reporter=reporter,
             image_size=image_size,
             seed=seed,

@@ -31,7 +31,7 @@ def predict(
     backend: str = "auto",
     threshold_mode: str = "fixed",
     executor: str = "local",
-    heatmaps: bool = False,
+    heatmaps: Annotated[bool | None, Parameter(negative="--no-heatmaps")] = None,
     address: str | None = None,
     workers: Whole | None = None,
     cpus: Whole | None = None,
@@ -57,7 +57,7 @@ def predict(
     executor
         local: this process, with pictures and a report. ray: any number of images on many workers, rows alone.
     heatmaps
-        With ray: write heatmaps/ and masks/ as well, which is off by default there.
+        Write heatmaps/ and masks/, or leave them out; by default they are written, but with ray they are not.
     address
         With ray: of a cluster that runs, auto or HOST:PORT; without it one is started on this machine, and ended.
     workers
@@ -69,6 +69,7 @@ def predict(
     """
     cluster = choose_cluster(executor, address, workers, cpus, gpus)
     found: Prediction | Totals
+    local: Prediction | None = None
     with Bar() as bar:
 
         def on_progress(done: int, total: int) -> None:
@@ -78,10 +79,11 @@ def predict(
             from shiftproof.detector import load
             from shiftproof.pipelines import predict as run
 
-            found = run(
+            found = local = run(
                 load(model, backend, correction=correction, threshold_mode=threshold_mode),
                 images,
                 out,
+                heatmaps=heatmaps is not False,
                 on_progress=on_progress,
             )
             broken, result = len(found.failures), f"report: {out / 'report.html'}"
@@ -97,7 +99,7 @@ def predict(
                 backend=backend,
                 correction=correction,
                 threshold_mode=threshold_mode,
-                heatmaps=heatmaps,
+                heatmaps=bool(heatmaps),
                 on_progress=on_progress,
             )
             drawn = "" if heatmaps else "; no heatmaps with this executor, unless --heatmaps asks for them"
@@ -105,7 +107,16 @@ def predict(
     good = found.images - found.defective - broken
     say(f"{found.images} images: {found.defective} defective, {good} good, {broken} unreadable")
     say(result)
-    return failed(found.failures, broken)
+    code = failed(found.failures, broken)
+    return code if local is None else (_told(local) or code)
+
+
+def _told(found: Prediction) -> int:
+    """Warn of images of another kind and of pictures that could not be written; the exit code for the latter."""
+    for note, paths in list(found.notes.items())[:SHOWN]:
+        count = f"{len(paths)} image{'s'[: len(paths) != 1]}"
+        warn(f"{count} of another kind than those trained on: {note}; e.g. {paths[0]}")
+    return failed(found.picture_failures, len(found.picture_failures))
 
 
 def failed(failures: Sequence[str], count: int) -> int:

@@ -170,7 +170,7 @@ def evaluate(
     calibration = detector.calibration
 
     def conditioned() -> Iterator[tuple[ConditionResult, int, NDArray[np.uint8], NDArray[np.bool_] | None]]:
-        files = iter_images([item.path for item in test_set.images], ahead=2 * BATCH)
+        files = iter_images([item.path for item in test_set.images], ahead=2 * BATCH, bits=detector.bits)
         for index, (item, (_, image)) in enumerate(zip(test_set.images, files, strict=True)):
             try:
                 if isinstance(image, ImageError):

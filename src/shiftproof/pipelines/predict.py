@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import os
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from shiftproof.detector import BATCH, Detector, Inspection
 from shiftproof.errors import DataError, ImageError
 from shiftproof.pipelines.inputs import PICTURES, Missing, find_inputs, naming
 from shiftproof.pipelines.outputs import Table, clear_outputs
+from shiftproof.regions import Region, find_regions
 from shiftproof.report.foremost import Foremost
 from shiftproof.report.heatmap import overlay
 from shiftproof.report.page import Picture, thumbnail
@@ -30,6 +33,12 @@ from shiftproof.report.prediction import (
 
 CONDITIONAL_NOTE = "; unusual images get a threshold for their conditions"
 COLUMNS = ("path", "status", "score", "p_value", "verdict", "threshold", "latency_ms", "error")
+REGION_COLUMNS = ("path", "x", "y", "width", "height", "area", "peak", "peak_x", "peak_y")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+MOST_BYTES = 255
+"""Of a file's name, on nearly all file systems."""
+SHORT_BYTES = 240
+"""Of a name that had to be cut."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,9 @@ class Prediction:
 
     images: int
     defective: int
-    failures: list[str]  # one line for each image that could not be read, or whose heatmap's name would be too long
+    failures: list[str]  # one line for each image that could not be read
+    picture_failures: list[str]  # one line for each image that has its verdict, but no pictures
+    notes: dict[str, list[Path]]  # how images differ in kind from those trained on, and which do
 
 
 @dataclass(frozen=True)
@@ -46,9 +57,12 @@ class _Drawn:
     """An image whose heatmap and mask are written."""
 
     path: Path
-    seen: Inspection
-    image: NDArray[np.uint8]
-    heat: NDArray[np.uint8]
+    seen: Inspection  # without its maps, which are large
+    regions: list[Region]
+    image: NDArray[np.uint8]  # as small as the report shows it
+    heat: NDArray[np.uint8]  # likewise
+    size: int  # bytes of the image, its map and its pictures while they were drawn
+    failure: str  # why there are no pictures; empty if there are
 
 
 def predict(
@@ -57,9 +71,12 @@ def predict(
     out: Path,
     *,
     title: str = "",
+    heatmaps: bool = True,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Prediction:
-    """Inspect files and folders; write ``predictions.csv``, ``heatmaps/``, ``masks/`` and ``report.html``.
+    """Inspect files and folders; write the tables, ``heatmaps/``, ``masks/`` and ``report.html``.
+
+    The tables are ``predictions.csv``, with a row for each image, and ``regions.csv``, with one for each defect.
 
     Files are decoded and pictures drawn in threads, beside the networks. Rows are written as they come: what was
     inspected before a crash is in the table. An unreadable image is a row with status "error"; the rest is finished. A
@@ -71,6 +88,7 @@ def predict(
         inputs: image files, folders and Parquet lists, in this order.
         out: folder to write to.
         title: of the report.
+        heatmaps: write ``heatmaps/`` and ``masks/``.
         on_progress: is told (images done, images in all).
 
     Raises:
@@ -84,6 +102,8 @@ def predict(
     pictures: Foremost[Picture] = Foremost(MOST_PICTURES)
     failed: list[dict[str, str]] = []
     failures: list[str] = []
+    picture_failures: list[str] = []
+    notes: dict[str, list[Path]] = {}
 
     def fail(path: Path, message: str) -> None:
         row = {"path": str(path), "status": "error", "error": message}
@@ -97,18 +117,27 @@ def predict(
         if image is None or isinstance(seen, ImageError):
             return path, str(seen)
         heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high)
-        reason = write_pictures(out, f"{name_of(path)}.png", heat, seen.mask)
-        return (path, reason) if reason else _Drawn(path, seen, image, heat)
+        failure = write_pictures(out, f"{name_of(path)}.png", heat, seen.mask) if heatmaps else ""
+        size = image.nbytes + heat.nbytes + seen.anomaly_map.nbytes + seen.mask.nbytes
+        regions = find_regions(seen.anomaly_map, seen.threshold, (image.shape[0], image.shape[1]))
+        return _Drawn(path, without_maps(seen), regions, thumbnail(image), thumbnail(heat), size, failure)
 
-    clear_outputs(out, ["report.html", "predictions.csv"])
-    with Table(out / "predictions.csv", COLUMNS) as table:
+    clear_outputs(out, ["report.html", "predictions.csv", "regions.csv"])
+    drawings = in_order(draw, detector.stream_files(paths), ahead=BATCH, cost=_drawn_bytes)
+    with Table(out / "predictions.csv", COLUMNS) as table, Table(out / "regions.csv", REGION_COLUMNS) as regions:
         for one in missing:
             fail(one.path, one.reason)
-        for done, drawn in enumerate(in_order(draw, detector.stream_files(paths), ahead=BATCH), start=1):
+        for done, drawn in enumerate(drawings, start=1):
             if isinstance(drawn, _Drawn):
                 path, seen = drawn.path, drawn.seen
                 row = _row(path, seen)
                 table.write(row)
+                for region in drawn.regions:
+                    regions.write(_region_row(path, region))
+                if drawn.failure:
+                    picture_failures.append(drawn.failure)
+                if seen.note:
+                    notes.setdefault(seen.note, []).append(path)
                 scores.append(seen.score)
                 defective += seen.defective
                 latency_ms.append(seen.latency_ms)
@@ -134,7 +163,7 @@ def predict(
         manifest=detector.manifest,
     )
     write_prediction_report(out / "report.html", report)
-    return Prediction(count, defective=defective, failures=failures)
+    return Prediction(count, defective, failures, picture_failures, notes)
 
 
 def _find(inputs: Sequence[str | Path], out: Path) -> tuple[list[Path], list[Missing]]:
@@ -150,15 +179,47 @@ def _find(inputs: Sequence[str | Path], out: Path) -> tuple[list[Path], list[Mis
 
 
 def write_pictures(out: Path, name: str, heat: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
-    """Write heatmap and mask; says why not where the name is too long, which is a failure of this image alone."""
+    """Write heatmap and mask, under a shorter name where theirs is too long; the reason where they cannot be written."""
     try:
         for folder, picture in zip(PICTURES, (heat, mask.astype(np.uint8) * 255), strict=True):
-            write_image(out / folder / name, picture)
+            write_image(out / folder / fitting_name(name), picture)
     except DataError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENAMETOOLONG:
-            return str(error)
-        raise
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
+            raise  # nor could rows be written
+        return str(error)
     return ""
+
+
+def fitting_name(name: str) -> str:
+    """A picture's posix path, of which each part fits into a file system; a part that is cut keeps a hash of itself.
+
+    >>> fitting_name("a/part.png.png"), len(fitting_name("n" * 252 + ".png.png"))
+    ('a/part.png.png', 240)
+    """
+    return "/".join(part if len(os.fsencode(part)) <= MOST_BYTES else _shortened(part) for part in name.split("/"))
+
+
+def _shortened(part: str) -> str:
+    raw, suffix = os.fsencode(part), Path(part).suffix
+    ending = f"-{hashlib.sha256(raw).hexdigest()[:12]}{suffix}"
+    kept = raw[: SHORT_BYTES - len(os.fsencode(ending))]
+    return kept.decode("utf-8", "ignore") + ending
+
+
+def without_maps(seen: Inspection) -> Inspection:
+    """The verdict alone: maps of large images are not to wait until a row is written."""
+    return replace(seen, anomaly_map=np.empty((0, 0), np.float32), mask=np.empty((0, 0), np.bool_))
+
+
+def _drawn_bytes(drawn: _Drawn | tuple[Path, str]) -> int:
+    return drawn.size if isinstance(drawn, _Drawn) else 0
+
+
+def _region_row(path: Path, region: Region) -> dict[str, str]:
+    box, peak = region.box, region.peak
+    values: dict[str, object] = {"x": box.x, "y": box.y, "width": box.width, "height": box.height, "area": region.area}
+    values |= {"peak": repr(peak.value), "peak_x": peak.x, "peak_y": peak.y}
+    return {"path": str(path), **{name: str(value) for name, value in values.items()}}
 
 
 def _row(path: Path, seen: Inspection) -> dict[str, str]:
@@ -174,4 +235,4 @@ def _row(path: Path, seen: Inspection) -> dict[str, str]:
 
 
 def _picture(path: Path, seen: Inspection, image: NDArray[np.uint8], heat: NDArray[np.uint8]) -> Picture:
-    return Picture(str(path), "", seen.score, thumbnail(image), thumbnail(heat), verdict=seen.verdict)
+    return Picture(str(path), "", seen.score, image, heat, verdict=seen.verdict)

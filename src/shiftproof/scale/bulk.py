@@ -199,14 +199,13 @@ class Scorer:
 
     def _row(self, found: tuple[Path, NDArray[np.uint8] | None, Inspection | ImageError]) -> dict[str, Any]:
         path, image, seen = found
-        name = _printable(str(path))
+        name, failure = _printable(str(path)), ""
         if image is None or isinstance(seen, ImageError):
             return {"path": name, "status": "error", "error": _printable(str(seen))}
         if self._name_of is not None:
             calibration = self._detector.calibration
             heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high)
-            if failure := write_pictures(self._shards.out, f"{self._name_of(path)}.png", heat, seen.mask):
-                return {"path": name, "status": "error", "error": _printable(failure)}
+            failure = write_pictures(self._shards.out, f"{self._name_of(path)}.png", heat, seen.mask)
         return {
             "path": name,
             "status": "ok",
@@ -215,6 +214,7 @@ class Scorer:
             "verdict": seen.verdict,
             "threshold": seen.threshold,
             "latency_ms": seen.latency_ms,
+            **({"error": _printable(failure)} if failure else {}),
         }
 
 

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data import decode_image, resize_image
+from shiftproof.regions import find_regions
 from shiftproof.service.ledger import Ledger
 from shiftproof.service.pictures import Arrival, keep_map
 from shiftproof.service.refusal import Refusal
-from shiftproof.service.regions import find_regions
 from shiftproof.service.shift import measured
 from shiftproof.service.store import VERDICTS, Inspection
 from shiftproof.service.store.files import IMAGE, MAP, Content
