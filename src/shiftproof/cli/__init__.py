@@ -12,6 +12,7 @@ from shiftproof.cli.benchmark import benchmark
 from shiftproof.cli.commands import COMMANDS
 from shiftproof.cli.console import ERR, encode_leniently, printable
 from shiftproof.cli.data import data
+from shiftproof.cli.doctor import doctor
 from shiftproof.cli.drift import drift
 from shiftproof.cli.service import serve
 from shiftproof.cli.watch import watch
@@ -34,7 +35,7 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `run` says a line of its own
     )
-    for command in (*COMMANDS, benchmark, data, drift, serve, watch):
+    for command in (*COMMANDS, benchmark, data, doctor, drift, serve, watch):
         app.command(command)
     return app
 
