@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from shiftproof.cli.benchmark import benchmark
 from shiftproof.cli.commands import COMMANDS
+from shiftproof.cli.compare import compare
 from shiftproof.cli.console import ERR, encode_leniently, printable
 from shiftproof.cli.data import data
 from shiftproof.cli.doctor import doctor
@@ -35,7 +36,7 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `run` says a line of its own
     )
-    for command in (*COMMANDS, benchmark, data, doctor, drift, serve, watch):
+    for command in (*COMMANDS, benchmark, compare, data, doctor, drift, serve, watch):
         app.command(command)
     return app
 
