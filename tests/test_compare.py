@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof.detector import load
+from shiftproof.loading import load
 from shiftproof.pipelines.compare import Errors, compare
 
 from .parts import read_csv, save, texture

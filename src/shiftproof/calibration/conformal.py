@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, overload
 
@@ -159,6 +159,19 @@ class Calibration:
         if not (math.isfinite(map_low) and math.isfinite(map_high) and map_low < map_high):
             raise DataError(f"color scale from {map_low} to {map_high}; expected finite values, the first one smaller")
         return cls(tuple(ordered.tolist()), target, confidence, threshold, bound, float(map_low), float(map_high))
+
+    def with_threshold(self, threshold: float) -> Calibration:
+        """Return a calibration with another threshold, and with the bound for it.
+
+        The bound holds for a threshold that was chosen without looking at these scores.
+
+        >>> moved = Calibration.from_scores(range(60), map_low=0.0).with_threshold(59.5)
+        >>> moved.threshold, round(moved.bound, 4)
+        (59.5, 0.0487)
+        """
+        exceeding = len(self.scores) - bisect_right(self.scores, threshold)
+        bound = false_alarm_bound(len(self.scores), exceeding, self.confidence)
+        return replace(self, threshold=float(threshold), bound=bound)
 
     @overload
     def p_value(self, score: float) -> float: ...

@@ -25,7 +25,7 @@ def train(
     method: str | None = None,
     backbone: str | None = None,
     weights: Path | None = None,
-    image_size: str = "256",
+    image_size: str | None = None,
     epochs: Whole | None = None,
     steps: Whole | None = None,
     seed: Whole = 0,
@@ -40,6 +40,8 @@ def train(
     schedule: str | None = None,
     precision: str | None = None,
     devices: Whole | None = None,
+    recipe: str | None = None,
+    set: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     student: str | None = None,
     distillation: str | None = None,
     ssot: str | None = None,
@@ -68,7 +70,7 @@ def train(
     weights
         File with the teacher's weights (safetensors or a plain state dict), for sites without a model hub.
     image_size
-        N or HxW: what images are resized to.
+        N or HxW: what images are resized to; 256 by default.
     epochs
         Passes over the training images, instead of the fixed number of steps.
     steps
@@ -97,6 +99,12 @@ def train(
         auto, 32 or bf16.
     devices
         Processes; more than one trains with DDP.
+    recipe
+        A paper's settings: rd-cvpr2022, rdpp-cvpr2023, gnl-vand2024 or adshift-iccv2023; the output names where what is done
+        differs. Other options come before it.
+    set
+        Any further setting of the training or the method, NAME=VALUE: score_normalization=none, hard_fraction=0.05,
+        augment_share=1.
     student
         auto, paper or lightweight.
     distillation
@@ -124,12 +132,15 @@ def train(
     bits
         Of the values in 16-bit files whose tags say nothing else, such as 12; the model reads all its images so.
     """
+    from shiftproof.benchmark.plan import parse_settings
+    from shiftproof.benchmark.settings import choose_settings
     from shiftproof.pipelines import train as pipeline
 
     if epochs is not None and steps is not None:
         raise UsageError("--epochs and --steps both say how long to train: give one of them")
     reporter, bar = _reporter()
     schedule_options = {
+        "image_size": image_size,
         "epochs": epochs,
         "steps": steps,
         "batch_size": batch_size,
@@ -150,26 +161,29 @@ def train(
         "correction": correction,
         "correction_weight": correction_weight,
     }
+    by_hand = {**parse_settings(set), **_given(schedule_options), **_given(options)}
+    chosen = choose_settings(recipe, data.resolve().name, method, backbone, by_hand)
+    for line in chosen.differs:
+        say(f"differs from {recipe}: {line}")
     with bar:
         detector = pipeline.train(
             data,
             model,
-            method=method or pipeline.DEFAULT_METHOD,
-            backbone=backbone or pipeline.DEFAULT_BACKBONE,
+            method=chosen.method,
+            backbone=chosen.backbone,
             weights=weights,
             layout=layout,
             calibration=calibration,
             false_alarm_rate=false_alarm_rate,
             resume=resume,
             overwrite=overwrite,
-            method_options=_set(options),
+            method_options=chosen.options,
             textures=textures,
             conditional=conditional,
             bits=bits,
             reporter=reporter,
-            image_size=image_size,
             seed=seed,
-            **_set(schedule_options),
+            **chosen.schedule,
         )
     facts, record = detector.manifest["data"], detector.manifest["training"]
     say(
@@ -193,6 +207,7 @@ def evaluate(
     correction: Correction = None,
     backend: str = "auto",
     threshold_mode: str = "fixed",
+    device: str | None = None,
 ) -> int:
     """Score a labelled test set at the fixed threshold; writes metrics.json, scores.csv and report.html.
 
@@ -217,15 +232,18 @@ def evaluate(
     threshold_mode
         fixed, or conditional: verdicts of images that are unusual by the threshold for their conditions, and what
         that comes to beside the fixed one (of a model trained with --conditional).
+    device
+        Of torch: cpu, cuda or cuda:1; by default a GPU where there is one.
     """
-    from shiftproof.detector import load
+    from shiftproof.loading import LoadOptions, open_detector
     from shiftproof.pipelines import evaluate as run
     from shiftproof.shifts import parse_conditions
 
     conditions = parse_conditions(shifts)
+    options = LoadOptions(backend, correction, threshold_mode=threshold_mode, device=device)
     with Bar() as bar:
         found = run(
-            load(model, backend, correction=correction, threshold_mode=threshold_mode),
+            open_detector(model, options),
             data,
             out,
             shifts=conditions,
@@ -394,7 +412,7 @@ def _reporter() -> tuple[Reporter, Bar]:
     return Reporter(info=say, warning=warn, progress=bar), bar
 
 
-def _set(options: Mapping[str, Any]) -> dict[str, Any]:
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -28,7 +28,7 @@ def compare(
     backend
         torch, a graph such as onnx, or auto: the fastest graph of each model that can run here.
     """
-    from shiftproof.detector import load
+    from shiftproof.loading import load
     from shiftproof.pipelines.compare import CHANGED
     from shiftproof.pipelines.compare import compare as run
 

@@ -31,6 +31,7 @@ Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] per stage, fine to coar
 SCORE_NORMALIZATIONS = ("median", "learned", "none")
 CORRECTIONS = ("none", "image", "features", "both")
 CORRECTION_WEIGHT = 0.5  # as in ATTA
+AUGMENT_BATCHES = ("joint", "separate")
 RANDOM_ROTATIONS = ("never", "auto", "always")
 DENOISE_DEVIATIONS = (0.005, 0.15)  # range of the noise's standard deviation for denoised views; gray levels are 0 to 1
 NORMAL = "normal"  # the view that is the image itself; its teacher features never change and are cached
@@ -43,8 +44,10 @@ CHUNK = 8  # images per forward pass while statistics are fitted
 class MethodConfig:
     """Settings that every method has."""
 
-    student: str = "auto"  # "paper", "lightweight", or "auto": paper for a ResNet, lightweight for any other teacher
-    distillation: str = "hard"  # "hard", "position" or "flattened" (the papers'); see methods/losses.py
+    # "paper", "narrow" (the paper's with the bottleneck of ADer and anomalib), "lightweight", or "auto": paper for a
+    # ResNet, lightweight for any other teacher
+    student: str = "auto"
+    distillation: str = "hard"  # "hard", "hard-reference" (GNL's), "position" or "flattened" (RD's); see losses.py
     hard_fraction: float = 0.02  # fraction of a stage's positions that the hard loss takes
     smoothing_sigma: float = 4.0  # of the Gaussian over the anomaly map, in pixels of the model's image size
     score_normalization: str = "median"  # reference of each anomaly map: its own "median", "learned", or "none"
@@ -58,6 +61,9 @@ class MethodConfig:
     )
     denoise_augmentation: bool = True  # views denoised as image correction denoises; only with image correction
     augment_share: float = 0.5  # share of a batch that gets an augmented view (GNL's paper: 1); 0: no views
+    # "joint": images and views are one batch; "separate": each has a pass and batch statistics of its own, and the losses
+    # are summed (the papers)
+    augment_batch: str = "joint"
 
     def __post_init__(self) -> None:
         for kind, value, known in (
@@ -67,9 +73,14 @@ class MethodConfig:
             ("correction", self.correction, CORRECTIONS),
             ("augmentation", self.augment, ("none", *AUGMENTATIONS)),
             ("random rotation", self.random_rotation, RANDOM_ROTATIONS),
+            ("augment batch", self.augment_batch, AUGMENT_BATCHES),
         ):
             if value not in known:
                 raise unknown(kind, value, known)
+        if not 0 < self.hard_fraction <= 1:
+            raise UsageError(f"hard fraction {self.hard_fraction} is out of range: expected above 0, at most 1 (all)")
+        if self.smoothing_sigma < 0:
+            raise UsageError(f"smoothing sigma {self.smoothing_sigma} is negative: expected 0 (none) or more")
         weight, share = self.correction_weight, self.augment_share
         if not 0 <= weight <= 1:
             raise UsageError(f"correction weight {weight} is out of range: expected 0 (off) to 1 (full)")
@@ -91,6 +102,7 @@ class Phase(nn.Module):
 
     teacher: Teacher
     share: float = 1.0  # steps of this phase over steps of the schedule
+    optimizer: str | None = None  # one of its own, instead of the schedule's
     reads_normal: bool = True  # whether its losses need the features of :data:`NORMAL`
 
     def views(self, images: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -165,21 +177,22 @@ class Method(Phase):
         if self.config.random_rotation == "auto":
             self.rotates = has_every_direction(pixels)
 
-    def augmented_view(self, images: Tensor, rng: np.random.Generator) -> Tensor | None:
+    def augmented_view(self, images: Tensor, rng: np.random.Generator, *, in_place: bool = False) -> Tensor | None:
         """Return another view of good parts that is as good as the original; None where the settings ask for none.
 
         Args:
             images: float [B, 3, H, W] in [0, 1].
             rng: random generator.
+            in_place: leave every pixel in its place: no rotation, no drift of the pose.
 
         Returns:
             a tensor of the same shape.
         """
         if not self.config.augment_share:
             return None
-        view = random_rotation(images, rng) if self.rotates else images
+        view = random_rotation(images, rng) if self.rotates and not in_place else images
         if self.config.augment != "none":
-            view = augmix(view, rng, self.config.augment)
+            view = augmix(view, rng, self.config.augment, in_place)
         if self.config.denoise_augmentation and self.image_correction is not None:
             spectrum = self.image_correction[1]
             assert isinstance(spectrum, SpectrumCorrection)

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data import find_images, labelled_images, recognise_layout, write_image
-from shiftproof.detector import Detector, Inspection
+from shiftproof.detector import Detector
 from shiftproof.errors import DataError, ImageError
 from shiftproof.pipelines.inputs import naming
 from shiftproof.pipelines.outputs import Table, clear_outputs
 from shiftproof.pipelines.predict import fitting_name
 from shiftproof.report.heatmap import overlay
 from shiftproof.report.page import thumbnail
+from shiftproof.results import FailedInspection, Inspection
 
 COLUMNS = (
     *("path", "label", "changed", "verdict_a", "verdict_b", "score_a", "score_b", "p_value_a", "p_value_b"),
@@ -96,9 +97,7 @@ def compare(
                 if changed:
                     changes[a.defective, b.defective] += 1
                     try:
-                        write_image(
-                            out / CHANGED / fitting_name(f"{name_of(path)}.png"), _picture(models, image, found)
-                        )
+                        write_image(out / CHANGED / fitting_name(f"{name_of(path)}.png"), _picture(image, found))
                     except DataError as error:
                         failures.append(str(error))
             on_progress(done, len(paths))
@@ -127,12 +126,13 @@ def _labels(data: Path, layout: str) -> dict[Path, bool | None]:
 def _inspections(
     models: tuple[Detector, Detector], paths: list[Path]
 ) -> Iterator[tuple[Path, NDArray[np.uint8] | None, tuple[Inspection, Inspection] | ImageError]]:
-    streams = [model.stream_files(paths) for model in models]
-    for (path, image, a), (_, _, b) in zip(*streams, strict=True):
-        if isinstance(a, ImageError) or isinstance(b, ImageError):
-            yield path, None, a if isinstance(a, ImageError) else b
+    for path, a, b in zip(paths, *(model.predict(paths) for model in models), strict=True):
+        if isinstance(a, FailedInspection):
+            yield path, None, a.error
+        elif isinstance(b, FailedInspection):
+            yield path, None, b.error
         else:
-            yield path, image, (a, b)
+            yield path, a.image, (a, b)
 
 
 def _cells(inspection: Inspection, model: str) -> dict[str, str]:
@@ -144,11 +144,6 @@ def _cells(inspection: Inspection, model: str) -> dict[str, str]:
     }
 
 
-def _picture(
-    models: tuple[Detector, Detector], image: NDArray[np.uint8], found: tuple[Inspection, Inspection]
-) -> NDArray[np.uint8]:
-    heats = [
-        overlay(image, inspection.anomaly_map, model.calibration.map_low, model.calibration.map_high)
-        for model, inspection in zip(models, found, strict=True)
-    ]
+def _picture(image: NDArray[np.uint8], found: tuple[Inspection, Inspection]) -> NDArray[np.uint8]:
+    heats = [overlay(image, inspection.anomaly_map, *inspection.map_range) for inspection in found]
     return np.concatenate([thumbnail(picture) for picture in (image, *heats)], axis=1)

@@ -1,4 +1,4 @@
-"""Inspecting images whose truth nobody has told: a table, heatmaps, masks and a report."""
+"""Predict on unlabelled images: a table, heatmaps, masks and a report."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data import in_order, write_image
-from shiftproof.detector import BATCH, Detector, Inspection
+from shiftproof.detector import BATCH, Detector
 from shiftproof.errors import DataError, ImageError
 from shiftproof.pipelines.inputs import PICTURES, Missing, find_inputs, naming
 from shiftproof.pipelines.outputs import Table, clear_outputs
 from shiftproof.regions import Region, find_regions
-from shiftproof.report.foremost import Foremost
 from shiftproof.report.heatmap import overlay
 from shiftproof.report.page import Picture, thumbnail
 from shiftproof.report.prediction import (
@@ -30,15 +30,16 @@ from shiftproof.report.prediction import (
     PredictionReport,
     write_prediction_report,
 )
+from shiftproof.report.top_k import TopK
+from shiftproof.results import RESULT_FIELDS, FailedInspection, Inspection
 
-CONDITIONAL_NOTE = "; unusual images get a threshold for their conditions"
-COLUMNS = ("path", "status", "score", "p_value", "verdict", "threshold", "latency_ms", "error")
-REGION_COLUMNS = ("path", "x", "y", "width", "height", "area", "peak", "peak_x", "peak_y")
+REGION_FIELDS = ("path", "x", "y", "width", "height", "area", "peak", "peak_x", "peak_y")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 MOST_BYTES = 255
 """Of a file's name, on nearly all file systems."""
 SHORT_BYTES = 240
 """Of a name that had to be cut."""
+CONDITIONAL_NOTE = "; unusual images get a threshold for their conditions"
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """An image whose heatmap and mask are written."""
+    """A result whose heatmap and mask are written."""
 
-    path: Path
-    seen: Inspection  # without its maps, which are large
+    result: Inspection  # without its maps, which are large
     regions: list[Region]
     image: NDArray[np.uint8]  # as small as the report shows it
     heat: NDArray[np.uint8]  # likewise
@@ -68,7 +68,7 @@ class _Drawn:
 def predict(
     detector: Detector,
     inputs: Sequence[str | Path],
-    out: Path,
+    out: str | Path,
     *,
     title: str = "",
     heatmaps: bool = True,
@@ -84,67 +84,70 @@ def predict(
     for all images, pictures and rows for those that the report shows.
 
     Args:
-        detector: with its fixed threshold.
+        detector: judges the images.
         inputs: image files, folders and Parquet lists, in this order.
         out: folder to write to.
         title: of the report.
         heatmaps: write ``heatmaps/`` and ``masks/``.
-        on_progress: is told (images done, images in all).
+        on_progress: receives (images done, images in all).
 
     Raises:
         DataError: nothing to read, or the folder cannot be written. ShiftproofError: nor the report.
     """
+    out = Path(out)
     paths, missing = _find(inputs, out)
     name_of = naming({path.parent for path in paths})
     calibration = detector.calibration
     scores, latency_ms, defective = array("d"), array("d"), 0
-    listed: Foremost[dict[str, str]] = Foremost(MOST_ROWS)
-    pictures: Foremost[Picture] = Foremost(MOST_PICTURES)
-    failed: list[dict[str, str]] = []
+    listed: TopK[dict[str, Any]] = TopK(MOST_ROWS)
+    pictures: TopK[Picture] = TopK(MOST_PICTURES)
+    failed: list[dict[str, Any]] = []
     failures: list[str] = []
     picture_failures: list[str] = []
     notes: dict[str, list[Path]] = {}
 
-    def fail(path: Path, message: str) -> None:
-        row = {"path": str(path), "status": "error", "error": message}
+    def fail(failure: FailedInspection) -> None:
+        row = failure.to_dict()
         table.write(row)
-        failures.append(message)
+        failures.append(row["error"])
         if len(failed) < MOST_FAILURES:
             failed.append(row)
 
-    def draw(found: tuple[Path, NDArray[np.uint8] | None, Inspection | ImageError]) -> _Drawn | tuple[Path, str]:
-        path, image, seen = found
-        if image is None or isinstance(seen, ImageError):
-            return path, str(seen)
-        heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high)
-        failure = write_pictures(out, f"{name_of(path)}.png", heat, seen.mask) if heatmaps else ""
-        size = image.nbytes + heat.nbytes + seen.anomaly_map.nbytes + seen.mask.nbytes
-        regions = find_regions(seen.anomaly_map, seen.threshold, (image.shape[0], image.shape[1]))
-        return _Drawn(path, without_maps(seen), regions, thumbnail(image), thumbnail(heat), size, failure)
+    def draw(result: Inspection | FailedInspection) -> _Drawn | FailedInspection:
+        if isinstance(result, FailedInspection):
+            return result
+        assert result.path is not None
+        assert result.image is not None
+        heat = overlay(result.image, result.anomaly_map, *result.map_range)
+        failure = write_pictures(out, f"{name_of(result.path)}.png", heat, result.mask) if heatmaps else ""
+        size = result.image.nbytes + heat.nbytes + result.anomaly_map.nbytes + result.mask.nbytes
+        regions = find_regions(result.anomaly_map, result.threshold, result.anomaly_map.shape[:2])
+        small = thumbnail(result.image), thumbnail(heat)
+        return _Drawn(_without_maps(result), regions, *small, size, failure)
 
     clear_outputs(out, ["report.html", "predictions.csv", "regions.csv"])
-    drawings = in_order(draw, detector.stream_files(paths), ahead=BATCH, cost=_drawn_bytes)
-    with Table(out / "predictions.csv", COLUMNS) as table, Table(out / "regions.csv", REGION_COLUMNS) as regions:
-        for one in missing:
-            fail(one.path, one.reason)
+    drawings = in_order(draw, detector.predict(paths), ahead=BATCH, cost=_drawn_bytes)
+    with Table(out / "predictions.csv", RESULT_FIELDS) as table, Table(out / "regions.csv", REGION_FIELDS) as regions:
+        for absent in missing:
+            fail(FailedInspection(absent.path, ImageError(absent.reason)))
         for done, drawn in enumerate(drawings, start=1):
             if isinstance(drawn, _Drawn):
-                path, seen = drawn.path, drawn.seen
-                row = _row(path, seen)
+                result = drawn.result
+                row = result.to_dict()
                 table.write(row)
                 for region in drawn.regions:
-                    regions.write(_region_row(path, region))
+                    regions.write({"path": str(result.path), **region_row(region)})
                 if drawn.failure:
                     picture_failures.append(drawn.failure)
-                if seen.note:
-                    notes.setdefault(seen.note, []).append(path)
-                scores.append(seen.score)
-                defective += seen.defective
-                latency_ms.append(seen.latency_ms)
-                listed.offer(seen.score, partial(dict, row))
-                pictures.offer(seen.score, partial(_picture, path, seen, drawn.image, drawn.heat))
+                if result.note and result.path is not None:
+                    notes.setdefault(result.note, []).append(result.path)
+                scores.append(result.score)
+                defective += result.defective
+                latency_ms.append(result.latency_ms)
+                listed.push(result.score, partial(dict, row))
+                pictures.push(result.score, partial(_picture, result, drawn.image, drawn.heat))
             else:
-                fail(*drawn)
+                fail(drawn)
             on_progress(done, len(paths))
     count = len(missing) + len(paths)
     report = PredictionReport(
@@ -179,19 +182,23 @@ def _find(inputs: Sequence[str | Path], out: Path) -> tuple[list[Path], list[Mis
 
 
 def write_pictures(out: Path, name: str, heat: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
-    """Write heatmap and mask, under a shorter name where theirs is too long; the reason where they cannot be written."""
+    """Write heatmap and mask, under a shorter name where theirs is too long; return why they cannot be written.
+
+    Raises:
+        DataError: the disk is full or read-only, so that rows could not be written either.
+    """
     try:
         for folder, picture in zip(PICTURES, (heat, mask.astype(np.uint8) * 255), strict=True):
             write_image(out / folder / fitting_name(name), picture)
     except DataError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
-            raise  # nor could rows be written
+            raise
         return str(error)
     return ""
 
 
 def fitting_name(name: str) -> str:
-    """A picture's posix path, of which each part fits into a file system; a part that is cut keeps a hash of itself.
+    """Return a picture's posix path with parts that fit into a file system; one that is cut keeps a hash of itself.
 
     >>> fitting_name("a/part.png.png"), len(fitting_name("n" * 252 + ".png.png"))
     ('a/part.png.png', 240)
@@ -206,33 +213,21 @@ def _shortened(part: str) -> str:
     return kept.decode("utf-8", "ignore") + ending
 
 
-def without_maps(seen: Inspection) -> Inspection:
+def region_row(region: Region) -> dict[str, Any]:
+    """Return the cells of a row in ``regions.csv``, without the path."""
+    box, peak = region.box, region.peak
+    cells = {"x": box.x, "y": box.y, "width": box.width, "height": box.height, "area": region.area}
+    return {**cells, "peak": peak.value, "peak_x": peak.x, "peak_y": peak.y}
+
+
+def _without_maps(result: Inspection) -> Inspection:
     """The verdict alone: maps of large images are not to wait until a row is written."""
-    return replace(seen, anomaly_map=np.empty((0, 0), np.float32), mask=np.empty((0, 0), np.bool_))
+    return replace(result, anomaly_map=np.empty((0, 0), np.float32), mask=np.empty((0, 0), np.bool_), image=None)
 
 
-def _drawn_bytes(drawn: _Drawn | tuple[Path, str]) -> int:
+def _drawn_bytes(drawn: _Drawn | FailedInspection) -> int:
     return drawn.size if isinstance(drawn, _Drawn) else 0
 
 
-def _region_row(path: Path, region: Region) -> dict[str, str]:
-    box, peak = region.box, region.peak
-    values: dict[str, object] = {"x": box.x, "y": box.y, "width": box.width, "height": box.height, "area": region.area}
-    values |= {"peak": repr(peak.value), "peak_x": peak.x, "peak_y": peak.y}
-    return {"path": str(path), **{name: str(value) for name, value in values.items()}}
-
-
-def _row(path: Path, seen: Inspection) -> dict[str, str]:
-    return {
-        "path": str(path),
-        "status": "ok",
-        "score": repr(seen.score),
-        "p_value": repr(seen.p_value),
-        "verdict": seen.verdict,
-        "threshold": repr(seen.threshold),
-        "latency_ms": f"{seen.latency_ms:.3f}",
-    }
-
-
-def _picture(path: Path, seen: Inspection, image: NDArray[np.uint8], heat: NDArray[np.uint8]) -> Picture:
-    return Picture(str(path), "", seen.score, image, heat, verdict=seen.verdict)
+def _picture(result: Inspection, image: NDArray[np.uint8], heat: NDArray[np.uint8]) -> Picture:
+    return Picture(str(result.path), "", result.score, image, heat, verdict=result.verdict)

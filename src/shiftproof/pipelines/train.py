@@ -25,9 +25,10 @@ from shiftproof.data import (
     said_of_folders,
     said_of_passed_over,
 )
-from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_CORRECTION, Detector, load
+from shiftproof.detector import BATCH, Detector
 from shiftproof.drift.reference import DRIFT, REFERENCE, make_reference
 from shiftproof.errors import DataError, ModelError, UsageError, unknown
+from shiftproof.loading import CALIBRATION, CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.methods import Inspector, Method, exact_inference, method_class
 from shiftproof.methods.gnl import Gnl
 from shiftproof.model_io import MANIFEST, TRAINING, environment, refuse_occupied, save_model
@@ -35,7 +36,6 @@ from shiftproof.networks.teacher import DEFAULT_BACKBONE, load_teacher, teacher_
 from shiftproof.reporter import Reporter
 from shiftproof.synthesis.textures import load_textures
 from shiftproof.training import Record, TrainConfig, fit, fit_size, format_size, load_checkpoint, parse_size
-from shiftproof.training.config import steps_per_epoch
 
 DEFAULT_METHOD = "rd"
 
@@ -228,7 +228,7 @@ def train(
 
         count = len(good.pixels)
         last_part = max(1, round(network.phases()[-1].share * config.steps_for(count)))
-        epoch = steps_per_epoch(count, config.batch_for(count))
+        epoch = config.steps_of_an_epoch(count)
 
         def on_step(done: int, total: int, losses: Mapping[str, float]) -> None:
             on_snapshot(Snapshot(done, total, total - last_part, epoch, partial(write_snapshot, done, dict(losses))))

@@ -21,6 +21,7 @@ class TrainConfig:
     steps: int = 1200  # batches in all, where epochs is None: small sets get as much training as large ones
     epochs: int | None = None  # passes over the training images instead of a number of steps
     batch_size: int = 16  # over all devices
+    accumulate: int = 1  # batches whose gradients add up to one step (RD++'s reference code: 2)
     learning_rate: float = 4e-3  # peak; parts of a method may take a fraction of it
     optimizer: str = "adamw"  # "adamw" (betas 0.9, 0.999; decay 1e-4), or "adam" (betas 0.5, 0.999: the papers')
     schedule: str = "one-cycle"  # "one-cycle" (warm-up over 10 %, cosine to zero) or "constant" (the papers')
@@ -37,7 +38,7 @@ class TrainConfig:
         ):
             if value not in known:
                 raise unknown(kind, value, known)
-        for name in ("steps", "epochs", "batch_size", "devices"):
+        for name in ("steps", "epochs", "batch_size", "accumulate", "devices"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} {value} is too small: expected 1 or more")
@@ -58,7 +59,11 @@ class TrainConfig:
         """Steps of the whole schedule for a set of that many images."""
         if self.epochs is None:
             return self.steps
-        return self.epochs * steps_per_epoch(images, self.batch_for(images))
+        return max(1, self.epochs * steps_per_epoch(images, self.batch_for(images)) // self.accumulate)
+
+    def steps_of_an_epoch(self, images: int) -> int:
+        """Steps of one pass over a set of that many images, rounded down, at least 1."""
+        return max(1, steps_per_epoch(images, self.batch_for(images)) // self.accumulate)
 
     def rate_factor(self, step: int, steps: int) -> float:
         """Learning rate of a step over its peak.

@@ -207,25 +207,29 @@ def _run(
                     raise Interrupted(f"stopped at step {step} of {steps}: {onwards}")
                 for group, rate in zip(optimizer.param_groups, peak_rates, strict=True):
                     group["lr"] = rate * config.rate_factor(step - begin, length)
-                selected = batch_indices(config.seed, step, count, batch)[fabric.global_rank :: fabric.world_size]
-                rng = np.random.default_rng([config.seed, 1, step, fabric.global_rank])
-                features = _features(fabric, phase, normal, pixels, selected, rng)
-                with fabric.autocast():
-                    losses = module.losses(features, rng)
-                terms = torch.stack(list(losses.values()))
-                # The means over all processes: a term that one of them has lost stops them all together.
-                means: Any = fabric.all_reduce(terms.detach(), reduce_op="mean")
-                values: dict[str, float] = dict(zip(losses, means.tolist(), strict=True))
-                lost = [name for name, value in values.items() if not np.isfinite(value)]
-                if lost:
-                    keep(step)
-                    kept = f"; the last good weights are in {folder}" if _has_checkpoint(folder) else ""
-                    raise TrainingError(
-                        f"training stopped at step {step} of {steps}: the loss {lost[0]!r} is {values[lost[0]]}{kept}; "
-                        "train again with --overwrite and a lower --learning-rate, or with --precision 32"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                fabric.backward(terms.sum())
+                values: dict[str, float] = {}  # the terms' means over the batches of this step
+                for number in range(step * config.accumulate, (step + 1) * config.accumulate):
+                    selected = batch_indices(config.seed, number, count, batch)[fabric.global_rank :: fabric.world_size]
+                    rng = np.random.default_rng([config.seed, 1, number, fabric.global_rank])
+                    features = _features(fabric, phase, normal, pixels, selected, rng)
+                    with fabric.autocast():
+                        losses = module.losses(features, rng)
+                    terms = torch.stack(list(losses.values()))
+                    # The means over all processes: a term that one of them has lost stops them all together.
+                    means: Any = fabric.all_reduce(terms.detach(), reduce_op="mean")
+                    for name, value in zip(losses, means.tolist(), strict=True):
+                        values[name] = values.get(name, 0.0) + value / config.accumulate
+                    lost = [name for name, value in values.items() if not np.isfinite(value)]
+                    if lost:
+                        keep(step)
+                        kept = f"; the last good weights are in {folder}" if _has_checkpoint(folder) else ""
+                        raise TrainingError(
+                            f"training stopped at step {step} of {steps}: the loss {lost[0]!r} is {values[lost[0]]}{kept}; "
+                            "train again with --overwrite and a lower --learning-rate, or with --precision 32"
+                        )
+                    if number == step * config.accumulate:
+                        optimizer.zero_grad(set_to_none=True)
+                    fabric.backward(terms.sum())
                 optimizer.step()
                 recent = {name: 0.95 * recent.get(name, value) + 0.05 * value for name, value in values.items()}
                 curve.add(step + 1, values, last=step + 1 == end)
@@ -303,6 +307,8 @@ def _optimizer(phase: Phase, config: TrainConfig) -> torch.optim.Optimizer:
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     for parameter in phase.parameters():
         parameter.requires_grad_(id(parameter) in trained)
+    if phase.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=1e-4)
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
     return torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=1e-4, fused=True)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from shiftproof.data import ImageProfile
-from shiftproof.detector import Inspection
+from shiftproof.results import Inspection
 
 
 class BrightnessDetector:

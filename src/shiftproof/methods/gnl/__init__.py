@@ -10,20 +10,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-from shiftproof.errors import UsageError
+from shiftproof.errors import UsageError, unknown
 from shiftproof.methods.base import CHUNK, MASKS, Features, MethodConfig, Phase, to_images
-from shiftproof.methods.losses import structure_loss
+from shiftproof.methods.losses import STRUCTURES, reference_structure_loss, structure_loss
 from shiftproof.methods.rd import Rd
 from shiftproof.methods.segmentation_loss import segmentation_loss
 from shiftproof.networks.anomaly_map import CommonScale
-from shiftproof.networks.segmentation import SegmentationHead
+from shiftproof.networks.segmentation import PaperSegmentationHead, SegmentationHead
 from shiftproof.networks.teacher import Teacher
 from shiftproof.synthesis.synthetic_anomaly import synthetic_anomalies
 from shiftproof.synthesis.textures import Textures
 
 SYNTHETIC = "synthetic"  # the view with synthetic anomalies
 SEGMENTATION_RATE = 0.25  # of the student's learning rate
+SGD_RATES = (0.1, 0.01)  # of the paper's network: its residual blocks, and the rest
+SEGMENTATION_NETWORKS = ("lightweight", "paper")
+SEGMENTATION_OPTIMIZERS = ("schedule", "sgd")
+SEGMENTATION_SUMS = ("scaled", "probability")
+SEGMENTATION_VIEWS = ("half", "all")
 
 
 @dataclass(frozen=True)
@@ -32,16 +38,38 @@ class GnlConfig(MethodConfig):
 
     augment: str = "blind"
     structure_weight: float = 0.02  # weight of the structure loss; the distillation loss has 1; 0 leaves it out
+    structure: str = "sum"  # the structure loss over positions: "sum", or "mean" as in the reference code
     segmentation: bool = True  # train a segmentation head on synthetic anomalies, and add its map
     segmentation_share: float = 0.25  # steps of the segmentation phase over steps of the distillation
     segmentation_weight: float = 0.5  # weight of its map; the distance map has 1; both in standard deviations
     segmentation_width: int = 32  # channels of the head (paper: 256, which costs fifty times the lightweight student)
+    segmentation_network: str = "lightweight"  # "lightweight", or "paper": the network of DeSTSeg and GNL
+    segmentation_optimizer: str = "schedule"  # "schedule": that of the training; "sgd": the paper's, at its own rates
+    # "scaled": the smoothed logit and the distance, each in standard deviations; "probability": the paper's sum of the
+    # distance and the probability of a defect, which is not smoothed
+    segmentation_sum: str = "scaled"
+    segmentation_views: str = (
+        "half"  # "half": half of a batch, before the anomalies; "all": all, after them (the paper)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.segmentation_share <= 1:
             raise UsageError(
                 f"segmentation share {self.segmentation_share} is out of range: expected above 0, at most 1"
+            )
+        for name, known in (
+            ("structure", STRUCTURES),
+            ("segmentation_network", SEGMENTATION_NETWORKS),
+            ("segmentation_optimizer", SEGMENTATION_OPTIMIZERS),
+            ("segmentation_sum", SEGMENTATION_SUMS),
+            ("segmentation_views", SEGMENTATION_VIEWS),
+        ):
+            if getattr(self, name) not in known:
+                raise unknown(name.replace("_", " "), getattr(self, name), known)
+        if self.segmentation_optimizer == "sgd" and self.segmentation_network != "paper":
+            raise UsageError(
+                "segmentation optimizer sgd has the rates of the paper's network: set segmentation network to paper"
             )
         for name in ("structure_weight", "segmentation_weight"):
             value = getattr(self, name)
@@ -58,16 +86,18 @@ class Gnl(Rd):
     def __init__(self, teacher: Teacher, config: GnlConfig):
         super().__init__(teacher, config)
         self.textures = Textures()  # textures of the synthetic anomalies; may be replaced before the training
-        self.head: SegmentationHead | None = None
+        self.head: SegmentationHead | PaperSegmentationHead | None = None
         if config.segmentation:
-            self.head = SegmentationHead(teacher.info.channels, config.segmentation_width)
+            network = PaperSegmentationHead if config.segmentation_network == "paper" else SegmentationHead
+            self.head = network(teacher.info.channels, config.segmentation_width)
             self.scale = CommonScale((1.0, config.segmentation_weight))
 
     def distillation(self, teacher: Features, student: Features) -> dict[str, Tensor]:
         """Return two terms, "distill" and "structure"."""
         terms = super().distillation(teacher, student)
         if self.config.structure_weight:
-            terms["structure"] = self.config.structure_weight * structure_loss(teacher, student)
+            loss = structure_loss if self.config.structure == "sum" else reference_structure_loss
+            terms["structure"] = self.config.structure_weight * loss(teacher, student)
         return terms
 
     def phases(self) -> Sequence[Phase]:
@@ -75,14 +105,16 @@ class Gnl(Rd):
         return [self] if self.head is None else [self, SegmentationPhase(self)]
 
     def score_map(self, features: Features, size: tuple[int, int]) -> Tensor:
-        """Return the sum of the distance map and the segmentation map on a common scale."""
+        """Return the sum of the distance map and the segmentation map, on a common scale or as the paper adds them."""
         if self.head is None:
             return super().score_map(features, size)
+        if self.config.segmentation_sum == "probability":
+            return self._with_probability(features, size)
         return self.scale(*self._maps(features, size))
 
     def fit_scale(self, pixels: NDArray[np.uint8]) -> None:
         """Fit mean and standard deviation of both maps' maxima on good calibration images."""
-        if self.head is None:
+        if self.head is None or self.config.segmentation_sum == "probability":
             return
         maxima = []
         for start in range(0, len(pixels), CHUNK):
@@ -91,6 +123,15 @@ class Gnl(Rd):
             maps = self._maps(self.features(images), (images.shape[-2], images.shape[-1]))
             maxima.append(torch.stack([each.amax(dim=(1, 2)) for each in maps], dim=1))
         self.scale.fit(torch.cat(maxima))
+
+    def _with_probability(self, features: Features, size: tuple[int, int]) -> Tensor:
+        """Return the normalized distance plus the weighted probability of a defect, [B, H, W]."""
+        assert self.head is not None
+        reconstructed = self.reconstruct(features)
+        probability = self.head(features, reconstructed).sigmoid()[:, None]
+        resized = F.interpolate(probability, size=size, mode="bilinear", align_corners=False)[:, 0]
+        distance = self.normalize_maps(self.distances(features, reconstructed, size))
+        return distance + self.config.segmentation_weight * resized
 
     def _maps(self, features: Features, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the normalized distance and the smoothed logit of a defect, [B, H, W] each."""
@@ -109,6 +150,7 @@ class SegmentationPhase(Phase):
         self.method = method
         self.teacher = method.teacher
         self.share = method.config.segmentation_share
+        self.optimizer = "sgd" if method.config.segmentation_optimizer == "sgd" else None
 
     def train(self, mode: bool = True) -> SegmentationPhase:
         """Put only the head in training mode, so that the student's statistics stay."""
@@ -118,7 +160,11 @@ class SegmentationPhase(Phase):
         return self
 
     def views(self, images: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Return images with synthetic anomalies, the first half of them as augmented views, and the masks."""
+        """Return images with synthetic anomalies, half or all of them as augmented views, and the masks."""
+        if self.method.config.segmentation_views == "all":
+            anomalous, masks = synthetic_anomalies(images, rng, self.method.textures)
+            augmented = self.method.augmented_view(anomalous, rng, in_place=True)
+            return {SYNTHETIC: anomalous if augmented is None else augmented, MASKS: masks}
         half = len(images) // 2
         augmented = self.method.augmented_view(images[:half], rng) if half else None
         good = images if augmented is None else torch.cat([augmented, images[half:]])
@@ -134,6 +180,10 @@ class SegmentationPhase(Phase):
         return {"segmentation": segmentation_loss(self.method.head(teacher, student), features[MASKS][0])}
 
     def trained_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return one group: the head."""
+        """Return one group, the head; with SGD two: its residual blocks, and the rest, at the paper's rates."""
         assert self.method.head is not None
+        if self.optimizer == "sgd":
+            named = list(self.method.head.named_parameters())
+            parts = ([p for name, p in named if name.startswith("blocks.") == first] for first in (True, False))
+            return [{"params": part, "lr": rate} for part, rate in zip(parts, SGD_RATES, strict=True)]
         return [{"params": list(self.method.head.parameters()), "lr": learning_rate * SEGMENTATION_RATE}]

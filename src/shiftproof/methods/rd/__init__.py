@@ -33,7 +33,23 @@ class Rd(Method):
     def losses(self, features: Mapping[str, Features], rng: np.random.Generator) -> dict[str, Tensor]:
         """Return the terms of :meth:`distillation` over the images and their augmented views."""
         good = self.good(features)
-        return self.distillation(good, self.reconstruct(good))
+        return self.distill(good, good, len(features[NORMAL][0]))
+
+    def distill(self, teacher: Features, inputs: Features, images: int) -> dict[str, Tensor]:
+        """Return the terms of :meth:`distillation`, in one pass or in two: of the images, and of their augmented views.
+
+        Args:
+            teacher: the images' features, followed by their augmented views'.
+            inputs: what the student reads, in the same order.
+            images: how many of them are images; the rest are views.
+        """
+        if self.config.augment_batch == "joint" or len(teacher[0]) == images:
+            return self.distillation(teacher, self.student(inputs))
+        first, second = (
+            self.distillation([stage[part] for stage in teacher], self.student([stage[part] for stage in inputs]))
+            for part in (slice(images), slice(images, None))
+        )
+        return {name: first[name] + second[name] for name in first}
 
     @staticmethod
     def good(features: Mapping[str, Features]) -> Features:
