@@ -33,7 +33,7 @@ from shiftproof.methods import Method, method_class
 from shiftproof.model_io import MANIFEST, TRAINING, refuse_occupied
 from shiftproof.networks.teacher import load_teacher, teacher_manifest
 from shiftproof.pipelines.finalize import Finalizer
-from shiftproof.pipelines.training_data import TrainingImages, prepare_data, select_images
+from shiftproof.pipelines.training_data import TrainingImages, prepare_data, report_selection, select_images
 from shiftproof.reporter import Reporter
 from shiftproof.synthesis.textures import load_textures
 from shiftproof.training import Record, StepFunction, fit, load_checkpoint
@@ -66,6 +66,7 @@ def train(
     layout: str = TrainOptions.layout,
     conditional: str = TrainOptions.conditional,
     textures: str | Path | None = None,
+    bits: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter | None = None,
@@ -91,6 +92,7 @@ def train(
         conditional: "blind" or "production": also set thresholds for shifted images (see
             :mod:`shiftproof.calibration.conditional`); "none": do not.
         textures: a folder of pictures for synthetic anomalies; None: textures are generated.
+        bits: of the values in 16-bit files without a tag: 12 for a camera's 12 bits in 16.
         resume: continue from the checkpoint of an interrupted run.
         overwrite: replace an existing model.
         reporter: receives facts, warnings and progress.
@@ -115,6 +117,7 @@ def train(
         layout=layout,
         conditional=conditional,
         textures=_path(textures),
+        bits=bits,
         resume=resume,
         overwrite=overwrite,
     )
@@ -177,9 +180,10 @@ def _train(plan: _Plan, reporter: Reporter, on_snapshot: Callable[[Snapshot], No
         return load(plan.folder)
     refuse_occupied(plan.folder, options.overwrite or options.resume)
     selection = select_images(plan.data, options.layout, options.calibration, config.seed)
+    report_selection(selection, reporter)
     built = _build(plan)
     with _training_folder(plan.checkpoints, fresh=not options.resume):
-        images = prepare_data(selection, config, plan.checkpoints, reporter)
+        images = prepare_data(selection, config, options.bits, plan.checkpoints, reporter)
         built.method.prepare(images.good.pixels, reporter)
         facts = _facts(plan, built)
         finalizer = Finalizer(images, config, options, facts, built.textures_fingerprint, reporter)
@@ -248,6 +252,7 @@ def _identity(plan: _Plan, built: _Built, images: TrainingImages) -> dict[str, A
         "teacher": built.teacher["sha256"],
         "data": images.good.fingerprint,
         "textures": built.textures_fingerprint,
+        "bits": plan.options.bits,
     }
 
 

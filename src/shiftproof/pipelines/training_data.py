@@ -11,7 +11,15 @@ import numpy as np
 
 from shiftproof.calibration import split_calibration
 from shiftproof.config import TrainConfig
-from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
+from shiftproof.data import (
+    DecodedImages,
+    ImageProfile,
+    calibration_images,
+    decode_images,
+    good_images,
+    said_of_folders,
+    said_of_passed_over,
+)
 from shiftproof.drift.reference import Reference, make_reference
 from shiftproof.errors import DataError, UsageError
 from shiftproof.reporter import Reporter
@@ -25,6 +33,7 @@ class Selection:
     train: list[Path]
     calibration: list[Path]
     calibration_from: str  # where the calibration images come from, in words
+    own: bool = True  # whether the calibration images are below ``data``
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ def select_images(data: Path, layout: str, calibration: Path | None, seed: int) 
     if calibration is not None:
         further = good_images(calibration)
         _refuse_shared(paths, further)
-        return Selection(data, paths, further, str(calibration))
+        return Selection(data, paths, further, str(calibration), own=False)
     if own := calibration_images(data, layout):
         return Selection(data, paths, own, "the data set's own validation images")
     if len(paths) < 3:
@@ -75,20 +84,32 @@ def select_images(data: Path, layout: str, calibration: Path | None, seed: int) 
     return Selection(data, [paths[i] for i in train], [paths[i] for i in rest], "a random part of the good images")
 
 
-def prepare_data(selection: Selection, config: TrainConfig, scratch: Path, reporter: Reporter) -> TrainingImages:
+def report_selection(selection: Selection, reporter: Reporter) -> None:
+    """Report the folders of the selected images, and what was passed over."""
+    own = selection.calibration if selection.own else []
+    reporter.info(said_of_folders(selection.data, [*selection.train, *own]))
+    if passed_over := said_of_passed_over(selection.data):
+        reporter.warning(f"{selection.data}: {passed_over}")
+
+
+def prepare_data(
+    selection: Selection, config: TrainConfig, bits: int | None, scratch: Path, reporter: Reporter
+) -> TrainingImages:
     """Decode the selected images, report what is wrong with them, and make the drift reference.
 
     Args:
         selection: paths.
         config: image size and seed.
+        bits: of the values in 16-bit files without a tag.
         scratch: folder for decoded pixels that do not fit into memory.
         reporter: receives progress and warnings.
 
     Raises:
-        DataError: fewer than two readable images to train on.
+        DataError: fewer than two readable images to train on, or nothing in them but one color.
     """
-    good = _decode(selection.train, config, scratch, "decoding", reporter)
-    calibration = _decode(selection.calibration, config, scratch, "decoding calibration images", reporter)
+    good = _decode(selection.train, config, scratch, "decoding", reporter, bits)
+    calibration = _decode(selection.calibration, config, scratch, "decoding calibration images", reporter, bits)
+    _judge_kind(selection.data, good.profile, reporter)
     _warn_of_copies(good, calibration, reporter)
     if len(good.pixels) < 2:
         raise DataError(f"{selection.data} holds 1 readable good image to train on: expected 2 at least; add images")
@@ -120,8 +141,19 @@ def _warn_of_copies(good: DecodedImages, calibration: DecodedImages, reporter: R
         )
 
 
-def _decode(paths: list[Path], config: TrainConfig, scratch: Path, phase: str, reporter: Reporter) -> DecodedImages:
-    images = decode_images(paths, config.image_size, scratch=scratch, on_progress=reporter.counter(phase))
+def _judge_kind(data: Path, profile: ImageProfile, reporter: Reporter) -> None:
+    """Report what looks wrong about the kind of images; refuse images from which nothing can be learned."""
+    if profile.constant == profile.images:
+        raise DataError(f"{data}: every image is of one color, so nothing can be learnt; look at one of them")
+    for line in profile.remarks():
+        reporter.warning(line)
+
+
+def _decode(
+    paths: list[Path], config: TrainConfig, scratch: Path, phase: str, reporter: Reporter, bits: int | None
+) -> DecodedImages:
+    progress = reporter.counter(phase)
+    images = decode_images(paths, config.image_size, scratch=scratch, bits=bits, on_progress=progress)
     for _, reason in images.failures:
         reporter.warning(f"left out: {reason}")
     return images
