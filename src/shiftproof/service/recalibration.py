@@ -185,7 +185,8 @@ async def _pixels(station: Station, version: ModelVersion, hashes: Sequence[str]
         if data is None:
             return None
         try:
-            return decode(Upload(None, data), version.detector.image_size, station.settings.limits.pixels)
+            limit, detector = station.settings.limits.pixels, version.detector
+            return decode(Upload(None, data), detector.image_size, limit, detector.bits)
         except ImageError:  # the limit on pixels is lower than it was
             return None
 
