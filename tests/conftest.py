@@ -17,8 +17,8 @@ from .parts import QUICK, lay_out
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one command came to."""
+class CommandResult:
+    """Exit code and output of one command."""
 
     code: int
     out: str
@@ -39,13 +39,13 @@ class Said:
 
 
 @pytest.fixture
-def shiftproof(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def shiftproof(capsys: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
     """Runs a command in this process."""
 
-    def command(*arguments: object) -> Said:
+    def command(*arguments: object) -> CommandResult:
         capsys.readouterr()
         code = run([str(argument) for argument in arguments])
-        return Said(code, *capsys.readouterr())
+        return CommandResult(code, *capsys.readouterr())
 
     return command
 

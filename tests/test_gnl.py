@@ -73,14 +73,16 @@ def test_the_common_scale_is_that_of_calibration_images(gnl, product):
 
 @pytest.mark.parametrize("options", [(), ("--segmentation", "--correction", "both", "--augment", "production")])
 def test_fusion_is_trained_and_evaluated(shiftproof, product, tmp_path, options):
-    said = shiftproof("train", product, tmp_path / "model", "--method", "fusion", *QUICK, *options)
-    assert (said.code, said.warnings) == (0, [])
-    assert "trained fusion on 7 good images" in said.out
+    result = shiftproof("train", product, tmp_path / "model", "--method", "fusion", *QUICK, *options)
+    assert (result.code, result.warnings) == (0, [])
+    assert "trained fusion on 7 good images" in result.out
     manifest = read_json(tmp_path / "model" / "model.json")
     assert {"distill", "structure", "ssot", "reconstruct", "contrast"} <= manifest["training"]["losses"].keys()
     assert ("segmentation" in manifest["training"]["losses"]) == bool(options)
-    said = shiftproof("evaluate", tmp_path / "model", product, "--out", tmp_path / "out", "--shifts", "clean,contrast")
-    assert said.code == 0
+    result = shiftproof(
+        "evaluate", tmp_path / "model", product, "--out", tmp_path / "out", "--shifts", "clean,contrast"
+    )
+    assert result.code == 0
     for entry in read_json(tmp_path / "out" / "metrics.json").values():
         assert all(0 <= value <= 1 for value in entry["image"].values())
 
@@ -134,19 +136,19 @@ def test_a_model_without_correction_has_one_threshold_and_cannot_be_made_to_matc
     assert manifest["config"]["method"]["correction"] == "none"
     assert "calibration_without_correction" not in manifest
     for command in (("evaluate", bare, product), ("predict", bare, product / "test")):
-        said = shiftproof(*command, "--out", tmp_path / "out", "--correction")
-        assert said.code == 2
-        assert f"{bare} was trained without shift correction" in said.error
+        result = shiftproof(*command, "--out", tmp_path / "out", "--correction")
+        assert result.code == 2
+        assert f"{bare} was trained without shift correction" in result.error
         assert not (tmp_path / "out").exists()
         assert shiftproof(*command, "--out", tmp_path / "out", "--no-correction").code == 0
         shutil.rmtree(tmp_path / "out")
 
 
 def test_textures_are_what_synthetic_anomalies_are_made_of(shiftproof, product, gnl, pictures, tmp_path):
-    said = shiftproof(
+    result = shiftproof(
         "train", product, tmp_path / "model", "--method", "gnl", "--correction", "both", "--textures", pictures, *QUICK
     )
-    assert (said.code, said.warnings) == (0, [])
+    assert (result.code, result.warnings) == (0, [])
     assert weights_sha256(tmp_path / "model") != weights_sha256(gnl)
     facts = [read_json(folder / "model.json")["data"]["textures_fingerprint"] for folder in (gnl, tmp_path / "model")]
     assert facts[0] is None
@@ -166,19 +168,19 @@ def test_a_training_is_resumed_with_its_own_textures_alone(shiftproof, product, 
     assert shiftproof("train", product, tmp_path / "whole", *options).code == 0
     with monkeypatch.context() as patched:
         patched.setattr(Bar, "__call__", show)
-        said = shiftproof("train", product, tmp_path / "model", *options)
-    assert said.error == "shiftproof: stopped at step 7 of 8: go on with --resume"
-    said = shiftproof("train", product, tmp_path / "model", "--resume", *options[:-2])
-    assert said.code == 2
-    assert "was made with textures " in said.error
-    assert ", not None: resume with what it was started with" in said.error
+        result = shiftproof("train", product, tmp_path / "model", *options)
+    assert result.error == "shiftproof: stopped at step 7 of 8: go on with --resume"
+    result = shiftproof("train", product, tmp_path / "model", "--resume", *options[:-2])
+    assert result.code == 2
+    assert "was made with textures " in result.error
+    assert ", not None: resume with what it was started with" in result.error
     assert shiftproof("train", product, tmp_path / "model", "--resume", *options).code == 0
     assert weights_sha256(tmp_path / "model") == weights_sha256(tmp_path / "whole")
 
 
 def test_without_segmentation_there_is_one_part(shiftproof, product, tmp_path):
-    said = shiftproof("train", product, tmp_path / "model", "--method", "gnl", "--no-segmentation", *QUICK)
-    assert said.code == 0
+    result = shiftproof("train", product, tmp_path / "model", "--method", "gnl", "--no-segmentation", *QUICK)
+    assert result.code == 0
     training = read_json(tmp_path / "model" / "model.json")["training"]
     assert (training["steps"], training["losses"].keys()) == (6, {"distill", "structure"})
 
@@ -197,9 +199,9 @@ def test_images_of_one_tone_are_no_obstacle(shiftproof, product, tmp_path):
 
 def test_info_counts_the_parts_of_every_method(shiftproof):
     for method, part in (("gnl", "head"), ("fusion", "projection")):
-        said = shiftproof("info", "tf_efficientnet_lite0.in1k", "--method", method)
-        assert said.code == 0
-        assert part in said.out
+        result = shiftproof("info", "tf_efficientnet_lite0.in1k", "--method", method)
+        assert result.code == 0
+        assert part in result.out
 
 
 @pytest.mark.parametrize(
@@ -216,10 +218,10 @@ def test_info_counts_the_parts_of_every_method(shiftproof):
     ],
 )
 def test_wrong_use_is_refused_in_a_line_before_any_work(shiftproof, product, tmp_path, options, message):
-    said = shiftproof("train", product, tmp_path / "model", *options)
-    assert said.code == 2
-    assert said.error == said.err.strip()  # nothing was read, nothing was trained
-    assert message in said.error
+    result = shiftproof("train", product, tmp_path / "model", *options)
+    assert result.code == 2
+    assert result.error == result.err.strip()  # nothing was read, nothing was trained
+    assert message in result.error
     assert not (tmp_path / "model").exists()
 
 
@@ -245,7 +247,7 @@ def test_textures_that_are_none_are_refused_in_a_line(shiftproof, product, tmp_p
         save(folder / "0.png", texture(0))
     if content == "damaged":
         (folder / "1.png").write_bytes(b"no picture")
-    said = shiftproof("train", product, tmp_path / "model", "--textures", folder, *QUICK, "--method", *method)
-    assert said.code == 2
-    assert message in said.error
+    result = shiftproof("train", product, tmp_path / "model", "--textures", folder, *QUICK, "--method", *method)
+    assert result.code == 2
+    assert message in result.error
     assert not (tmp_path / "model").exists()

@@ -53,11 +53,11 @@ def test_without_flags_the_pipeline_has_its_own_defaults(shiftproof, received):
 
 
 def test_several_settings_and_switches(shiftproof, received):
-    said = shiftproof(
+    result = shiftproof(
         *("train", "data", "model", "--method", "gnl", "--no-segmentation", "--set", "steps=7", "--set"),
         *("learning_rate=1e-3", "--no-denoise-augmentation"),
     )
-    assert said.code == 0
+    assert result.code == 0
     expected = {
         "method": "gnl",
         "segmentation": False,
@@ -80,9 +80,9 @@ def test_several_settings_and_switches(shiftproof, received):
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(shiftproof, received, options, named):
-    said = shiftproof("train", "data", "model", *options)
-    assert said.code == 2
-    assert all(name in said.error for name in named)
+    result = shiftproof("train", "data", "model", *options)
+    assert result.code == 2
+    assert all(name in result.error for name in named)
     assert received == []
 
 
@@ -101,11 +101,11 @@ def test_help_is_two_screens_with_defaults_and_help_all_has_every_option(shiftpr
 
 
 def test_a_recipe_sets_what_no_option_sets(shiftproof, received):
-    said = shiftproof(
+    result = shiftproof(
         "train", "screw", "model", "--recipe", "rdpp-cvpr2023", "--steps", "5", "--seed", "2", "--set", "ssot=off"
     )
-    assert said.code == 0
+    assert result.code == 0
     (options,) = received
     assert (options["method"], options["steps"], options["seed"], options["ssot"]) == ("rdpp", 5, 2, "off")
     assert options["backbone"].startswith("wide_resnet50_2") and "epochs" not in options
-    assert "differs from rdpp-cvpr2023" in said.out
+    assert "differs from rdpp-cvpr2023" in result.out

@@ -10,10 +10,10 @@ def segmentation_loss(logits: Tensor, masks: Tensor, gamma: float = 4.0) -> Tens
     """Focal loss plus L1 (DeSTSeg, CVPR 2023).
 
     The focal loss (Lin et al., ICCV 2017) weighs the cross-entropy of a position by (1 - q) ** gamma, where q is the
-    probability given to the truth: what is settled counts for next to nothing. L1 is what keeps pulling there.
+    predicted probability of the correct class: an easy position has almost no weight. L1 still has a gradient there.
 
-    A mask of the images' size is averaged down to the logits': a position that is half covered is to say one half, which
-    the focal loss takes as both truths, each by its share.
+    A mask of the images' size is averaged down to the logits': a position that is half covered has the target one
+    half, and the focal loss weights both classes by their share.
 
     Args:
         logits: [B, h, w]; any float dtype, computed in float32.

@@ -40,7 +40,7 @@ def augmix(images: Tensor, rng: np.random.Generator, augment: str = "blind", in_
       test under shifts never seen. Autocontrast, equalize, posterize and solarize are AugMix's own; the wave bends the
       tones but keeps each channel's mean and spread.
     - "production": the image first drifts (:func:`~shiftproof.synthesis.drift.drift`): all that helps on a line, and
-      seen in training what a test under shifts tests.
+      then a test under shifts is no test under unseen shifts.
 
     Args:
         images: float [B, 3, H, W], clipped to [0, 1] and read to 8 bits.

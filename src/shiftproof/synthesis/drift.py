@@ -1,6 +1,7 @@
 """What camera, light and fixture do over the months: the shifts of :mod:`shiftproof.shifts`, drawn for training.
 
-A model that trains on these has seen what the shifts test. That helps a line, and spoils a test under those shifts.
+A model that trains on these has seen the shifts of the tests. That helps on a line, and makes a test under those shifts
+meaningless.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def synthetic_anomalies(
         if is_gray(part):  # color alone must not give it away
             texture = texture.mean(axis=1, keepdims=True)
         if np.abs(texture - covered).mean() < LEAST_DIFFERENCE:
-            texture = (texture + 0.5) % 1  # what is masked is to be seen
+            texture = (texture + 0.5) % 1  # so that the anomaly is visible
         kept = np.float32(rng.uniform(0, LARGEST_SHARE_KEPT))
         anomalous[number][mask] = kept * covered + (1 - kept) * texture
         masks[number] = mask

@@ -62,8 +62,8 @@ def load_textures(folder: Path | str, size: tuple[int, int], *, limit: int = 256
         raise DataError(
             f"{error} (expected textures, such as DTD's pictures; without a folder they are made)"
         ) from error
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(paths))[:limit])
-    decoded = decode_images([paths[number] for number in chosen], size)
+    selected = np.sort(np.random.default_rng(seed).permutation(len(paths))[:limit])
+    decoded = decode_images([paths[number] for number in selected], size)
     if decoded.failures:
         raise DataError(f"a texture cannot be used: {decoded.failures[0][1]}, or take it out of the folder")
     return Textures(np.asarray(decoded.pixels), decoded.fingerprint)
