@@ -251,7 +251,7 @@ def test_where_a_recipe_is_not_followed_is_said(root, shiftproof, tmp_path):
     said = shiftproof("benchmark", root, "--out", tmp_path, *arguments)
     assert said.code == 2
     assert "student" in said.err.splitlines()[-1]  # the papers' student mirrors a ResNet
-    said = shiftproof("benchmark", root, "--out", tmp_path, *arguments, "student=light")
+    said = shiftproof("benchmark", root, "--out", tmp_path, *arguments, "student=lightweight")
     assert said.code == 0
     for text in (said.out, (tmp_path / "table.md").read_text(), (tmp_path / "index.html").read_text()):
         assert "set by hand: backbone tf_efficientnet_lite0.in1k instead of wide_resnet50_2.tv_in1k" in text

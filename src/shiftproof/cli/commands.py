@@ -53,6 +53,7 @@ def train(
     correction: str | None = None,
     correction_weight: float | None = None,
     conditional: str = "none",
+    bits: Whole | None = None,
 ) -> int:
     """Train on images of good parts and write a model folder.
 
@@ -128,6 +129,8 @@ def train(
     conditional
         Place thresholds for drifted images as well, with calibration images that are shifted: none, blind (by nothing that
         the papers test with) or production (by all shifts).
+    bits
+        Of the values in 16-bit files whose tags say nothing else, such as 12; the model reads all its images so.
     """
     from shiftproof.benchmark.plan import parse_settings
     from shiftproof.benchmark.settings import choose_settings
@@ -177,6 +180,7 @@ def train(
             method_options=chosen.options,
             textures=textures,
             conditional=conditional,
+            bits=bits,
             reporter=reporter,
             seed=seed,
             **chosen.schedule,

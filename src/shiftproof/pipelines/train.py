@@ -16,7 +16,15 @@ import torch
 
 from shiftproof.calibration import Calibration, split_calibration
 from shiftproof.calibration.conditional import CONDITIONAL, CONDITIONAL_FILE, ConditionalCalibration, families_of
-from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
+from shiftproof.data import (
+    DecodedImages,
+    ImageProfile,
+    calibration_images,
+    decode_images,
+    good_images,
+    said_of_folders,
+    said_of_passed_over,
+)
 from shiftproof.detector import BATCH, Detector
 from shiftproof.drift.reference import DRIFT, REFERENCE, make_reference
 from shiftproof.errors import DataError, ModelError, UsageError, unknown
@@ -58,6 +66,7 @@ def train(
     method_options: Mapping[str, Any] | None = None,
     textures: str | Path | None = None,
     conditional: str = "none",
+    bits: int | None = None,
     reporter: Reporter | None = None,
     on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
     **schedule: Any,
@@ -80,6 +89,7 @@ def train(
         textures: a folder of pictures to make synthetic anomalies of; by default they are made.
         conditional: "blind" or "production": place thresholds for drifted images as well (see
             :mod:`shiftproof.calibration.conditional`); "none" by default.
+        bits: of the values in 16-bit files whose tags say nothing else: 12 for a camera's 12 bits in 16.
         reporter: receives facts, warnings and progress.
         on_snapshot: called after each step of a training in one process.
         **schedule: fields of :class:`~shiftproof.training.TrainConfig` (``image_size``, ``epochs``, ``seed``, ...).
@@ -106,6 +116,9 @@ def train(
         return load(folder)
     refuse_occupied(folder, overwrite or resume)
     train_paths, calibration_paths, calibration_from = _choose_images(Path(data), layout, calibration, config.seed)
+    reporter.info(said_of_folders(Path(data), [*train_paths, *(calibration_paths if calibration is None else [])]))
+    if passed_over := said_of_passed_over(Path(data)):
+        reporter.warning(f"{data}: {passed_over}")
     torch.manual_seed(config.seed)
     teacher, source = load_teacher(backbone, Path(weights) if weights else None)
     network = kind(teacher, method_config)
@@ -119,8 +132,9 @@ def train(
     teacher_facts = teacher_manifest(teacher, source)
 
     with _room(checkpoints, fresh=not resume):
-        good = _decode(train_paths, config, checkpoints, "decoding", reporter)
-        calibration_set = _decode(calibration_paths, config, checkpoints, "decoding calibration images", reporter)
+        good = _decode(train_paths, config, checkpoints, "decoding", reporter, bits)
+        calibration_set = _decode(calibration_paths, config, checkpoints, "decoding calibration images", reporter, bits)
+        _judge_kind(data, good.profile, reporter)
         _warn_of_copies(good, calibration_set, reporter)
         if len(good.pixels) < 2:
             raise DataError(f"{data} holds 1 readable good image to train on: expected 2 at least; add images")
@@ -139,6 +153,7 @@ def train(
             "teacher": teacher_facts["sha256"],
             "data": good.fingerprint,
             "textures": textures_fingerprint,
+            "bits": bits,
         }
 
         def write(trained: Method, record: Record, place: Path) -> None:
@@ -159,6 +174,7 @@ def train(
                     reference.trained,
                     families=families,
                     seed=config.seed,
+                    bits=bits,
                     on_progress=reporter.counter("conditional thresholds"),
                 )
                 files[CONDITIONAL_FILE] = conditional_calibration.to_bytes()
@@ -176,9 +192,11 @@ def train(
                     "input": "uint8 RGB",
                     "resize": "bilinear, antialiased",
                     "normalization": "in the graph",
+                    "bits": bits,  # of 16-bit files whose tags say nothing else; None for all 16
                 },
                 **{key: calibration.to_json() for key, calibration in calibrations.items()},
                 DRIFT: about_drift,
+                "images": good.profile.to_json(),
                 **({CONDITIONAL: about_conditional} if about_conditional else {}),
                 "data": {
                     "name": Path(data).resolve().name,
@@ -332,11 +350,22 @@ def _warn_of_copies(good: DecodedImages, calibration_set: DecodedImages, reporte
         )
 
 
-def _decode(paths: list[Path], config: TrainConfig, scratch: Path, phase: str, reporter: Reporter) -> DecodedImages:
+def _judge_kind(data: str | Path, profile: ImageProfile, reporter: Reporter) -> None:
+    """Report what looks wrong about the kind of images; refuse those from which nothing can be learnt."""
+    if profile.constant == profile.images:
+        raise DataError(f"{data}: every image is of one color, so nothing can be learnt; look at one of them")
+    for line in profile.remarks():
+        reporter.warning(line)
+
+
+def _decode(
+    paths: list[Path], config: TrainConfig, scratch: Path, phase: str, reporter: Reporter, bits: int | None
+) -> DecodedImages:
     images = decode_images(
         paths,
         config.image_size,
         scratch=scratch,
+        bits=bits,
         on_progress=reporter.counter(phase),
     )
     for _, reason in images.failures:
