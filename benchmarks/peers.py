@@ -184,7 +184,7 @@ def untrained(out: Path, backbone: str, method: str) -> Path:
         options: dict[str, Any] = {"weights": weights, "steps": 1, "image_size": f"{SIZE[0]}x{SIZE[1]}"}
         name = f"{backbone}.{'in1k' if backbone.startswith('tf') else 'tv_in1k'}"
         if backbone == WIDE:  # as anomalib builds its bottleneck
-            options["method_options"] = {"student": "narrow"}
+            options["student"] = "narrow"
         pipeline.train(images, folder, method=method, backbone=name, overwrite=True, **options)
     return folder
 

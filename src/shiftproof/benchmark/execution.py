@@ -82,15 +82,20 @@ def _trained(run: Run, reporter: Reporter) -> tuple[Path, list[dict[str, Any]] |
             layout=settings["layout"],
             resume=resume,
             overwrite=not resume,
-            method_options=settings["options"],
             textures=run.textures,
             reporter=Reporter(
                 warning=lambda line: reporter.warning(f"{run.title}: {line}"), progress=reporter.progress
             ),
             on_snapshot=oracle or (lambda snapshot: None),
-            **schedule,
+            **settings["options"],
+            **_length(schedule),
         )
     return (oracle.best, oracle.looks) if oracle else (final, None)
+
+
+def _length(schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schedule that counts either steps or epochs."""
+    return {name: value for name, value in schedule.items() if name != "steps" or schedule["epochs"] is None}
 
 
 def _has_checkpoint(model: Path, reporter: Reporter) -> bool:

@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from shiftproof.benchmark.plan import typed
 from shiftproof.benchmark.recipes import RECIPES
+from shiftproof.config import DEFAULT_BACKBONE, DEFAULT_METHOD, TrainConfig, typed_settings
 from shiftproof.errors import unknown
 from shiftproof.methods import method_class
-from shiftproof.networks.teacher import DEFAULT_BACKBONE
-from shiftproof.pipelines.train import DEFAULT_METHOD
-from shiftproof.training import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -55,9 +52,9 @@ def choose_settings(
     theirs = {**schedule, **options}
     for key, value in by_hand.items():
         if key in trained:
-            schedule |= {key: value} if key == "image_size" else typed(TrainConfig, {key: value})
+            schedule |= {key: value} if key == "image_size" else typed_settings(TrainConfig, {key: value})
         else:
-            options |= typed(config, {key: value})
+            options |= typed_settings(config, {key: value})
     differs = [
         f"set by hand: {key} {value} instead of {theirs.get(key, 'what training takes')}"
         for key, value in by_hand.items()

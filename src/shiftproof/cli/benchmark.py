@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from shiftproof.cli.console import ERR, Bar, say, table, warn
 from shiftproof.cli.executor import choose_cluster
 from shiftproof.cli.options import Whole
+from shiftproof.config import parse_settings
 
 INCOMPLETE = 3  # exit code: finished, but some runs failed or some images could not be used
 Several = Parameter(consume_multiple=True)
@@ -104,7 +105,7 @@ def benchmark(
     cluster = choose_cluster(executor, address, workers, cpus, gpus)
     from shiftproof.benchmark.benchmark import run_benchmark
     from shiftproof.benchmark.local_executor import RunOptions, run_local
-    from shiftproof.benchmark.plan import BenchmarkRequest, parse_settings
+    from shiftproof.benchmark.plan import BenchmarkRequest
     from shiftproof.distributed.ray_executor import RayExecutor
     from shiftproof.reporter import Reporter
 

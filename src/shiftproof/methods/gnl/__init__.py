@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,69 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from shiftproof.errors import UsageError, unknown
-from shiftproof.methods.base import CHUNK, MASKS, Features, MethodConfig, Phase, to_images
-from shiftproof.methods.losses import STRUCTURES, reference_structure_loss, structure_loss
+from shiftproof.config import GnlConfig
+from shiftproof.methods.base import CHUNK, MASKS, Features, Phase, to_images
+from shiftproof.methods.losses import reference_structure_loss, structure_loss
 from shiftproof.methods.rd import Rd
 from shiftproof.methods.segmentation_loss import segmentation_loss
 from shiftproof.networks.anomaly_map import CommonScale
 from shiftproof.networks.segmentation import PaperSegmentationHead, SegmentationHead
 from shiftproof.networks.teacher import Teacher
 from shiftproof.synthesis.synthetic_anomaly import synthetic_anomalies
-from shiftproof.synthesis.textures import Textures
 
 SYNTHETIC = "synthetic"  # the view with synthetic anomalies
 SEGMENTATION_RATE = 0.25  # of the student's learning rate
 SGD_RATES = (0.1, 0.01)  # of the paper's network: its residual blocks, and the rest
-SEGMENTATION_NETWORKS = ("lightweight", "paper")
-SEGMENTATION_OPTIMIZERS = ("schedule", "sgd")
-SEGMENTATION_SUMS = ("scaled", "probability")
-SEGMENTATION_VIEWS = ("half", "all")
-
-
-@dataclass(frozen=True)
-class GnlConfig(MethodConfig):
-    """Settings of GNL."""
-
-    augment: str = "blind"
-    structure_weight: float = 0.02  # weight of the structure loss; the distillation loss has 1; 0 leaves it out
-    structure: str = "sum"  # the structure loss over positions: "sum", or "mean" as in the reference code
-    segmentation: bool = True  # train a segmentation head on synthetic anomalies, and add its map
-    segmentation_share: float = 0.25  # steps of the segmentation phase over steps of the distillation
-    segmentation_weight: float = 0.5  # weight of its map; the distance map has 1; both in standard deviations
-    segmentation_width: int = 32  # channels of the head (paper: 256, which costs fifty times the lightweight student)
-    segmentation_network: str = "lightweight"  # "lightweight", or "paper": the network of DeSTSeg and GNL
-    segmentation_optimizer: str = "schedule"  # "schedule": that of the training; "sgd": the paper's, at its own rates
-    # "scaled": the smoothed logit and the distance, each in standard deviations; "probability": the paper's sum of the
-    # distance and the probability of a defect, which is not smoothed
-    segmentation_sum: str = "scaled"
-    segmentation_views: str = (
-        "half"  # "half": half of a batch, before the anomalies; "all": all, after them (the paper)
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.segmentation_share <= 1:
-            raise UsageError(
-                f"segmentation share {self.segmentation_share} is out of range: expected above 0, at most 1"
-            )
-        for name, known in (
-            ("structure", STRUCTURES),
-            ("segmentation_network", SEGMENTATION_NETWORKS),
-            ("segmentation_optimizer", SEGMENTATION_OPTIMIZERS),
-            ("segmentation_sum", SEGMENTATION_SUMS),
-            ("segmentation_views", SEGMENTATION_VIEWS),
-        ):
-            if getattr(self, name) not in known:
-                raise unknown(name.replace("_", " "), getattr(self, name), known)
-        if self.segmentation_optimizer == "sgd" and self.segmentation_network != "paper":
-            raise UsageError(
-                "segmentation optimizer sgd has the rates of the paper's network: set segmentation network to paper"
-            )
-        for name in ("structure_weight", "segmentation_weight"):
-            value = getattr(self, name)
-            if value < 0:
-                raise UsageError(f"{name.replace('_', ' ')} {value} is negative: expected 0 (off) or more")
 
 
 class Gnl(Rd):
@@ -85,7 +34,6 @@ class Gnl(Rd):
 
     def __init__(self, teacher: Teacher, config: GnlConfig):
         super().__init__(teacher, config)
-        self.textures = Textures()  # textures of the synthetic anomalies; may be replaced before the training
         self.head: SegmentationHead | PaperSegmentationHead | None = None
         if config.segmentation:
             network = PaperSegmentationHead if config.segmentation_network == "paper" else SegmentationHead
