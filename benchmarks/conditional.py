@@ -1,10 +1,10 @@
-r"""What a threshold conditional on the look of an image is worth under shifts, beside the frozen one.
+r"""What a threshold conditional on the look of an image is worth under shifts, beside the fixed one.
 
     python benchmarks/conditional.py MODEL DATA [--shifts paper] [--levelled] [--threads 1]
 
 MODEL was trained on DATA with the default split. Each cell: the share of good and of defective images called defective, in
-percent; in brackets the share of the good ones that do not look as usual, and so are not left to the frozen threshold.
-Rows: *frozen*; *blind*, by looks that held-out images were given with none of the papers' shifts; *family left out*, with
+percent; in brackets the share of the good ones that are unusual, and so are not left to the fixed threshold.
+Rows: *fixed*; *blind*, with versions of calibration images under none of the papers' shifts; *family left out*, with
 all shifts but the one that is tested; *production*, with all of them. ``--levelled`` gives every test image the training
 images' light first, by adding one number to all of its pixels: a set whose kinds differ by their light would flatter a
 threshold that goes by it. A second table holds the p-values to their promise: the share of good images whose p-value is at
@@ -36,11 +36,11 @@ def only(conditional: ConditionalCalibration, families: set[str]) -> Conditional
     """The same with the versions of some of the production families alone."""
     each = len(SEVERITIES)
     kept = [0, *(1 + each * i + k for i, name in enumerate(PRODUCTION) if name in families for k in range(each))]
-    return replace(conditional, looks=conditional.looks[:, kept], scores=conditional.scores[:, kept])
+    return replace(conditional, statistics=conditional.statistics[:, kept], scores=conditional.scores[:, kept])
 
 
 def main() -> None:
-    """Shift and score held-out and test images once, judge them in each way, and print the table."""
+    """Shift and score calibration and test images once, judge them in each way, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
@@ -56,9 +56,9 @@ def main() -> None:
     def score(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         return np.concatenate([detector.maps_and_scores(pixels[k : k + 8])[1] for k in range(0, len(pixels), 8)])
 
-    held_out = [good[i] for i in split_calibration(len(good), seed)[1]]
+    calibration_set = [good[i] for i in split_calibration(len(good), seed)[1]]
     known = ConditionalCalibration.measure(
-        held_out, size, score, detector.calibration, reference.trained, families=PRODUCTION, seed=seed
+        calibration_set, size, score, detector.calibration, reference.trained, families=PRODUCTION, seed=seed
     )
     usual = float(np.median(reference.good[:, LIGHT]))
     conditions = parse_conditions(arguments.shifts)
@@ -69,7 +69,7 @@ def main() -> None:
         "family left out": lambda shift: set(PRODUCTION) - {shift},
         "production": lambda shift: set(PRODUCTION),
     }
-    verdicts: dict[str, list[list[bool]]] = {way: [[] for _ in conditions] for way in ("frozen", *ways)}
+    verdicts: dict[str, list[list[bool]]] = {way: [[] for _ in conditions] for way in ("fixed", *ways)}
     p_values: dict[str, list[list[float]]] = {way: [[] for _ in conditions] for way in verdicts}
     unusual: list[list[bool]] = [[] for _ in conditions]
     judges = {way: [only(known, families(c.shift)) for c in conditions] for way, families in ways.items()}
@@ -82,7 +82,7 @@ def main() -> None:
             shifted = resize_image(condition.apply(pixels, None, seed=0, image_name=image.name).image, size)
             value, look = float(score(shifted[None])[0]), measure(shifted)
             unusual[index].append(known.unusual(look))
-            judged = {"frozen": detector.calibration} | {way: judge[index].at(look) for way, judge in judges.items()}
+            judged = {"fixed": detector.calibration} | {way: judge[index].at(look) for way, judge in judges.items()}
             for way, calibration in judged.items():
                 verdicts[way][index].append(calibration.is_defective(value))
                 p_values[way][index].append(calibration.p_value(value))
@@ -92,7 +92,7 @@ def main() -> None:
     for way, called in verdicts.items():
         alarms, found = (np.array(called)[:, kind].mean(axis=1) for kind in (~truth, truth))
         cells = [
-            f"{100 * a:.0f}, {100 * d:.0f}" + ("" if way == "frozen" else f" ({100 * u:.0f})")
+            f"{100 * a:.0f}, {100 * d:.0f}" + ("" if way == "fixed" else f" ({100 * u:.0f})")
             for a, d, u in zip(alarms, found, strange, strict=True)
         ]
         print(f"| {way} | " + " | ".join(cells) + f" | {100 * alarms[1:].mean():.0f}, {100 * found[1:].mean():.0f} |")

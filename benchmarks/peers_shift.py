@@ -4,10 +4,10 @@ r"""anomalib's PaDiM, PatchCore, CFA and reverse distillation under the shifts t
     python benchmarks/peers_shift.py --out runs/peers --weights FILE --data SCREW --peers reverse_distillation --epochs 20
 
 A cell is a category, a peer, its settings and a seed. What differs from a cell of ``accuracy.py`` is the network alone:
-the teacher, the images to fit on, the held-out ones that place the threshold, the shifts, the resizing and the metrics
+the teacher, the images to fit on, the calibration ones that place the threshold, the shifts, the resizing and the metrics
 are shiftproof's; map and image score are the peer's own as its torch model gives them, before any normalisation. A cell
 that is there is never computed again. Beside the false alarms at shiftproof's certified threshold stand those at the plain
-quantile of the same held-out scores.
+quantile of the same calibration scores.
 
 needs ``pip install anomalib==2.7.0`` beside shiftproof.
 """
@@ -204,13 +204,15 @@ def compute(cell: Path, data: Path, name: str, arguments: argparse.Namespace) ->
     """Fit, calibrate and evaluate one cell; its folder keeps ``cell.json``, the scores and the report."""
     size, seed = fit_size(parse_size(arguments.image_size)), arguments.seed
     paths = good_images(data)
-    chosen, held_out = (decode_images([paths[i] for i in part], size) for part in split_calibration(len(paths), seed))
+    chosen, calibration_set = (
+        decode_images([paths[i] for i in part], size) for part in split_calibration(len(paths), seed)
+    )
     teacher, source = load_teacher(BACKBONE, arguments.weights)
     peer, seconds, processor_seconds = fitted(cell, name, teacher, chosen.pixels, arguments.epochs, seed)
-    calibration = calibrate(peer.eval(), held_out.pixels, FALSE_ALARMS)
+    calibration = calibrate(peer.eval(), calibration_set.pixels, FALSE_ALARMS)
     versions = {**environment(), "anomalib": importlib.metadata.version("anomalib")}
-    images: dict[str, Any] = {"train_images": len(chosen.pixels), "calibration_images": len(held_out.pixels)}
-    images |= {"fingerprint": chosen.fingerprint, "calibration_fingerprint": held_out.fingerprint}
+    images: dict[str, Any] = {"train_images": len(chosen.pixels), "calibration_images": len(calibration_set.pixels)}
+    images |= {"fingerprint": chosen.fingerprint, "calibration_fingerprint": calibration_set.fingerprint}
     manifest: dict[str, Any] = {
         "method": f"anomalib {name}",
         "config": {"backbone": BACKBONE, "image_size": size, "seed": seed},

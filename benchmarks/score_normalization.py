@@ -3,8 +3,8 @@ r"""What an image's score is measured against: the same maps, scored in each way
     python benchmarks/score_normalization.py MODEL DATA [--shifts paper] [--most 80] [--threads 1]
 
 MODEL was trained on DATA with the default split and seed. Each cell: image AUROC, then the share of good and of defective
-images above the 95 % quantile of held-out good ones, in percent. The learned form is fitted to training images and
-blind views of them, never to held-out or test images.
+images above the 95 % quantile of calibration ones, in percent. The learned form is fitted to training images and
+blind views of them, never to calibration or test images.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> None:
             yield to_images(torch.from_numpy(np.stack([resize_image(read_image(path), size) for path in few])))
 
     good = good_images(arguments.data)
-    trained, held_out = split_calibration(len(good), detector.manifest["seed"])
+    trained, calibration_set = split_calibration(len(good), detector.manifest["seed"])
     test = labelled_images(arguments.data).images
     chosen = []
     for kind in (False, True):
@@ -101,7 +101,7 @@ def main() -> None:
                     found[name].append(way(maps))
             return {name: torch.cat(scores).double().numpy() for name, scores in found.items()}
 
-        reference = score(decoded([good[i] for i in held_out]))
+        reference = score(decoded([good[i] for i in calibration_set]))
         cells: dict[str, list[str]] = {name: [] for name in ways}
         aurocs: dict[str, list[float]] = {name: [] for name in ways}
         conditions = parse_conditions(arguments.shifts)

@@ -26,7 +26,7 @@ def test_a_sound_category_is_described(shiftproof, visa):
         ["test", "anomaly", "3", "–", "3", "48x32", "gray"],
         ["test", "normal", "3", "–", "–", "48x32", "gray"],
     ]
-    assert "1 category, 12 images: nothing to mend" in said.out
+    assert "1 category, 12 images: nothing to fix" in said.out
 
 
 def test_what_is_wrong_ends_in_3_and_is_written_down(shiftproof, visa, tmp_path):

@@ -348,12 +348,12 @@ def test_an_image_that_has_gone_since_it_was_scored_is_not_shown_and_its_figures
     assert shown[0].scores["clean"].defective.sum() == 3
 
 
-@pytest.mark.parametrize("held_out", [64, 5])
-def test_a_promise_is_broken_by_false_alarms_that_the_rate_cannot_explain(held_out):
-    """Against the tail of the binomial distribution; few held-out images promise no more than their bound."""
-    calibration = Calibration.from_scores(range(held_out), target=0.05, map_low=0.0)
+@pytest.mark.parametrize("n", [64, 5])
+def test_a_promise_is_broken_by_false_alarms_that_the_rate_cannot_explain(n):
+    """Against the tail of the binomial distribution; few calibration images promise no more than their bound."""
+    calibration = Calibration.from_scores(range(n), target=0.05, map_low=0.0)
     rate = max(0.05, calibration.bound)
-    assert (rate == 0.05) == (held_out == 64)
+    assert (rate == 0.05) == (n == 64)
     for alarms in range(42):
         scores = np.where(np.arange(44) < alarms, 1000.0, -1.0)
         held = ConditionScores(np.arange(44) >= 41, scores, np.arange(44))
@@ -414,7 +414,7 @@ def test_light_that_tells_good_from_defective_is_said(shiftproof, model, tmp_pat
         assert not told
     else:
         (line,) = told
-        assert line.startswith("warning: clean: the look of whole images tells good from defective")
+        assert line.startswith("warning: clean: statistics of whole images tell good from defective")
         assert "by light (AUROC 1.000)" in line
 
 

@@ -59,12 +59,12 @@ def test_the_model_says_what_it_was_made_with_and_keeps_two_thresholds(gnl):
     assert with_["threshold"] != without["threshold"]
 
 
-def test_the_common_scale_is_that_of_held_out_images(gnl, product):
+def test_the_common_scale_is_that_of_calibration_images(gnl, product):
     detector = package.load(gnl, "torch")
     paths = sorted((product / "train" / "good").iterdir())
-    trained, held_out = split_calibration(len(paths), detector.manifest["seed"])
+    trained, calibration_set = split_calibration(len(paths), detector.manifest["seed"])
     kept = {key: value.clone() for key, value in detector.method.scale.state_dict().items()}
-    for chosen, same in ((held_out, True), (trained, False)):
+    for chosen, same in ((calibration_set, True), (trained, False)):
         with exact_inference():
             detector.method.fit_scale(decode_images([paths[i] for i in chosen], detector.image_size).pixels)
         learned = detector.method.scale.state_dict()
@@ -118,9 +118,9 @@ def test_the_python_side_leaves_matching_out_as_the_command_line_does(gnl, bare)
     assert (
         detector.calibration.threshold == read_json(gnl / "model.json")["calibration_without_correction"]["threshold"]
     )
-    assert not detector.method.matches
-    assert package.load(gnl, correction=True).method.matches
-    assert not package.load(bare, correction=False).method.matches
+    assert not detector.method.correction_enabled
+    assert package.load(gnl, correction=True).method.correction_enabled
+    assert not package.load(bare, correction=False).method.correction_enabled
     with pytest.raises(ModelError, match="was trained without shift correction"):
         package.load(bare, correction=True)
     with pytest.raises(

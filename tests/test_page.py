@@ -227,7 +227,7 @@ def test_what_is_dropped_or_pasted_is_inspected_shown_and_listed(open_page, how)
     page.wait_for_selector(".exhibit .verdict.defective")
     assert "above the threshold" in page.inner_text(".findings .lead")
     assert page.locator(".boxes g").count() == 1
-    assert page.locator(".findings svg.chart title").text_content().startswith("Scores of 100 held-out good parts")
+    assert page.locator(".findings svg.chart title").text_content().startswith("Scores of 100 calibration parts")
     page.wait_for_selector(f"[data-live] li:first-child .name:text('{how}ed.png')")
     page.wait_for_function("document.querySelector('.stage .heat').naturalWidth > 0")
     page.click("[data-of-region] button")

@@ -68,7 +68,7 @@ def test_the_same_again_gives_the_same_weights_and_no_test_image_has_a_part_in_i
     assert again["calibration"] == first["calibration"]
     assert again["data"]["fingerprint"] == first["data"]["fingerprint"]
     assert "trained rd on 7 good images: 6 steps" in said.out
-    assert "3 held-out good images: at 95 % confidence at most 64 % false alarms; 59 would certify 5 %" in said.out
+    assert "3 calibration images: at 95 % confidence at most 64 % false alarms; 59 would certify 5 %" in said.out
 
 
 def test_a_model_that_exists_is_not_touched(shiftproof, product, own_model):
@@ -272,12 +272,12 @@ def test_training_images_cannot_place_the_threshold(shiftproof, product, tmp_pat
     assert not (tmp_path / "model").exists()
 
 
-def test_held_out_copies_of_training_images_are_named(shiftproof, tmp_path):
+def test_calibration_copies_of_training_images_are_named(shiftproof, tmp_path):
     for number in range(6):
         save(tmp_path / "good" / f"{number}.png", texture(0))
     said = shiftproof("train", tmp_path / "good", tmp_path / "model", *QUICK)
     assert said.code == 0
-    assert "2 of 2 held-out images are copies of training images" in said.warnings[0]
+    assert "2 of 2 calibration images are copies of training images" in said.warnings[0]
 
 
 def test_epochs_and_steps_together_are_refused(shiftproof, product, tmp_path):
@@ -360,7 +360,7 @@ def test_a_copy_of_a_model_is_a_model(shiftproof, model, tmp_path):
     shutil.copytree(model, tmp_path / "copied")
     said = shiftproof("info", tmp_path / "copied")
     assert said.code == 0
-    for fact in ("rd", "tf_efficientnet_lite0.in1k", "7 to train on, 3 held out", "64x64", "6 steps", "seed 0"):
+    for fact in ("rd", "tf_efficientnet_lite0.in1k", "7 to train on, 3 for calibration", "64x64", "6 steps", "seed 0"):
         assert fact in said.out
 
 

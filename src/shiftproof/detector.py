@@ -26,7 +26,7 @@ CALIBRATION = "calibration"  # key of model.json
 CALIBRATION_WITHOUT_CORRECTION = (
     "calibration_without_correction"  # key of model.json, where the model has shift correction
 )
-THRESHOLDS = ("frozen", "conditional")
+THRESHOLD_MODES = ("fixed", "conditional")
 BATCH = 8  # images that go through the networks at once where many wait
 Item = TypeVar("Item")
 
@@ -36,8 +36,8 @@ class Inspection:
     """What the detector says of one image."""
 
     score: float  # image score: the highest value of the anomaly map, unrounded
-    p_value: float  # share of held-out good images (and this one) that score as high: conformal
-    threshold: float  # frozen when the model was trained; or, where that is asked for, the one for the image's look
+    p_value: float  # share of calibration images (and this one) that score as high: conformal
+    threshold: float  # fixed with the model; or, with threshold mode conditional, the one for the image's conditions
     defective: bool  # score > threshold
     anomaly_map: NDArray[np.float32]  # [H, W] of the image's own size
     mask: NDArray[np.bool_]  # [H, W]: where the map lies above the threshold; empty if and only if not defective
@@ -55,9 +55,9 @@ class Detector:
 
     Args:
         backend: computes maps and scores, in torch or from an exported graph.
-        calibration: from held-out good images.
+        calibration: from calibration images.
         manifest: content of ``model.json``.
-        conditional: judges images that do not look as usual; None: the calibration judges all of them.
+        conditional: judges images that are unusual; None: the calibration judges all of them.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ def load(
     *,
     correction: bool | None = None,
     threads: int | None = None,
-    threshold: str = "frozen",
+    threshold_mode: str = "fixed",
 ) -> Detector:
     """Load a model folder; every file is checked against its hash first.
 
@@ -229,17 +229,17 @@ def load(
         model: the folder.
         backend: "torch", "auto" or a name of :data:`~shiftproof.runtime.BACKENDS`; auto is the fastest that the model is
             exported for and that is installed, else torch.
-        correction: False leaves out the model's shift correction (in torch), with the threshold that held-out
+        correction: False leaves out the model's shift correction (in torch), with the threshold that calibration
             images have without it; True requires it; None is as the model was trained.
         threads: of the processor to compute with; None for the backend's own choice.
-        threshold: "frozen", or "conditional": for images that do not look as usual, the one for their look.
+        threshold_mode: "fixed", or "conditional": unusual images get a threshold for their conditions.
 
     Raises:
         ModelError: missing, damaged, written by a newer version, or without what shift correction or a conditional threshold
             needs. BackendError: not exported, or not installed, or not able to leave shift correction out.
     """
-    if threshold not in THRESHOLDS:
-        raise unknown("threshold", threshold, THRESHOLDS)
+    if threshold_mode not in THRESHOLD_MODES:
+        raise unknown("threshold mode", threshold_mode, THRESHOLD_MODES)
     folder = Path(model)
     manifest = load_manifest(folder)
     name = backend_for(folder, manifest, backend, correction)
@@ -247,11 +247,11 @@ def load(
     try:
         calibration = Calibration.from_json(manifest[CALIBRATION_WITHOUT_CORRECTION if leave_out else CALIBRATION])
         conditional = None
-        if threshold == "conditional":
+        if threshold_mode == "conditional":
             if leave_out:
                 raise ModelError(
-                    f"{folder} holds a conditional threshold for images with shift correction, and correction is left out: "
-                    "take the frozen threshold, or train with --correction none --conditional blind"
+                    f"{folder} has a shift-conditional threshold for images with shift correction, and correction is left out: "
+                    "take the fixed threshold, or train with --correction none --conditional blind"
                 )
             from shiftproof.calibration.conditional import load_conditional
 

@@ -1,4 +1,4 @@
-"""Errors that a person can act on: one line that names the value, what was expected, and the mend."""
+"""Errors that a person can act on: one line that names the value, what was expected, and the fix."""
 
 from __future__ import annotations
 

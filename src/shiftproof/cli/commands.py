@@ -118,7 +118,7 @@ def train(
     correction_weight
         Blend weight of corrected features, 0 to 1.
     conditional
-        Place thresholds for drifted images as well, with held-out images that are shifted: none, blind (by nothing that
+        Place thresholds for drifted images as well, with calibration images that are shifted: none, blind (by nothing that
         the papers test with) or production (by all shifts).
     """
     from shiftproof.pipelines import train as pipeline
@@ -188,9 +188,9 @@ def evaluate(
     seed: Whole = 0,
     correction: Correction = None,
     backend: str = "auto",
-    threshold: str = "frozen",
+    threshold_mode: str = "fixed",
 ) -> int:
-    """Score a labelled test set at the frozen threshold; writes metrics.json, scores.csv and report.html.
+    """Score a labelled test set at the fixed threshold; writes metrics.json, scores.csv and report.html.
 
     Parameters
     ----------
@@ -210,9 +210,9 @@ def evaluate(
         Use the model's shift correction, or leave it out; by default as it was trained.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
-    threshold
-        frozen, or conditional: verdicts of images that do not look as usual by the threshold for their look, and what
-        that comes to beside the frozen one (of a model trained with --conditional).
+    threshold_mode
+        fixed, or conditional: verdicts of images that are unusual by the threshold for their conditions, and what
+        that comes to beside the fixed one (of a model trained with --conditional).
     """
     from shiftproof.detector import load
     from shiftproof.pipelines import evaluate as run
@@ -221,7 +221,7 @@ def evaluate(
     conditions = parse_conditions(shifts)
     with Bar() as bar:
         found = run(
-            load(model, backend, correction=correction, threshold=threshold),
+            load(model, backend, correction=correction, threshold_mode=threshold_mode),
             data,
             out,
             shifts=conditions,
@@ -310,10 +310,10 @@ def demo(*, out: Path = Path("runs/demo"), seed: Whole = 0) -> int:
 
 def show_metrics(metrics: Mapping[str, Any]) -> None:
     """The table of conditions: what ``metrics.json`` holds, to three decimals."""
-    by_look = any("conditional" in m for m in metrics.values())
+    conditional = any("conditional" in m for m in metrics.values())
     head = (
         *("condition", "image AUROC", "AP", "pixel AUROC", "AUPRO 0.3", "AUPRO 0.05", "false alarms", "detected"),
-        *(("by look: false alarms", "detected") if by_look else ()),
+        *(("conditional: false alarms", "detected") if conditional else ()),
     )
     rows = [
         (
@@ -325,7 +325,7 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
             number(m["pixel"]["aupro_05"]),
             percent(m["threshold"]["false_alarm_rate"]),
             percent(m["threshold"]["detection_rate"]),
-            *(percent(m["conditional"][rate]) for rate in ("false_alarm_rate", "detection_rate") if by_look),
+            *(percent(m["conditional"][rate]) for rate in ("false_alarm_rate", "detection_rate") if conditional),
         )
         for name, m in metrics.items()
     ]
@@ -341,15 +341,15 @@ def _show_model(path: Path, manifest: Mapping[str, Any]) -> None:
         "model": f"{path} (format {manifest['format']}, shiftproof {manifest['shiftproof']})",
         "method": f"{manifest['method']} {dict(config['method'])}",
         "teacher": f"{teacher['name']} from {teacher['source']}, sha256 {teacher['sha256'][:12]}",
-        "images": f"{facts['train_images']} to train on, {facts['calibration_images']} held out; "
+        "images": f"{facts['train_images']} to train on, {facts['calibration_images']} for calibration; "
         f"fingerprint {facts['fingerprint'][:12]}",
         "image size": "x".join(map(str, config["image_size"])),
         "training": f"{record['steps']} steps in {duration(record['seconds'])} on {record['device']}, "
         f"precision {record['precision']}, seed {manifest['seed']}",
         "threshold": f"{calibration.threshold:.6g}; {calibration.sentence()}",
-        "by look": "{protocol}: {images} held-out images in {versions} versions each".format(**looks)
-        if (looks := manifest.get("conditional"))
-        else "the frozen threshold for every image; train --conditional makes others",
+        "conditional": "{protocol}: {images} calibration images in {versions} versions each".format(**entry)
+        if (entry := manifest.get("conditional"))
+        else "the fixed threshold for every image; train --conditional makes others",
         "size": ", ".join(f"{name} {entry['bytes'] / 1e6:.1f} MB" for name, entry in manifest["files"].items()),
         "graphs": ", ".join(
             f"{name} (score within {export['parity']['score']:.1e} of the model's)"

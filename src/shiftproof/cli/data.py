@@ -21,7 +21,7 @@ data = App(name="data", help="Look at a data set, or make one of MVTec 3D-AD's p
 
 
 @data.command
-def check(folder: Path, /, *, layout: str = "auto", json: Path | None = None) -> int:
+def check(folder: Path, /, *, layout: str = "auto", bits: int | None = None, json: Path | None = None) -> int:
     """Say what a data set holds and what is wrong with it; every file is read, nothing is changed.
 
     Parameters
@@ -30,6 +30,8 @@ def check(folder: Path, /, *, layout: str = "auto", json: Path | None = None) ->
         A category, a folder of categories, a folder of images, or a manifest.
     layout
         How it is laid out: auto, or a name of docs/data.md.
+    bits
+        Of the values in 16-bit files whose tags say nothing else, such as 12.
     json
         File to write all of it to.
     """
@@ -37,13 +39,13 @@ def check(folder: Path, /, *, layout: str = "auto", json: Path | None = None) ->
     from shiftproof.model_io import write_json_atomic
 
     with Bar() as bar:
-        checks = check_data(folder, layout, on_progress=lambda done, total: bar("reading", done, total))
+        checks = check_data(folder, layout, bits=bits, on_progress=lambda done, total: bar("reading", done, total))
     for checked in checks:
         show(checked)
     wrong = sum(finding.wrong for checked in checks for finding in checked.findings)
     good = sum(group.images for checked in checks for group in checked.groups)
     counts = f"{len(checks)} {'categories' if len(checks) != 1 else 'category'}, {good} image{'s'[: good != 1]}"
-    say(f"{counts}: {wrong or 'nothing'} to mend")
+    say(f"{counts}: {wrong or 'nothing'} to fix")
     if json is not None:
         write_json_atomic(json, [asdict(checked) for checked in checks])
     return WRONG if wrong else 0

@@ -29,7 +29,7 @@ def predict(
     out: Path,
     correction: Correction = None,
     backend: str = "auto",
-    threshold: str = "frozen",
+    threshold_mode: str = "fixed",
     executor: str = "local",
     heatmaps: bool = False,
     address: str | None = None,
@@ -51,8 +51,8 @@ def predict(
         Use the model's shift correction, or leave it out; by default as it was trained.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
-    threshold
-        frozen, or conditional: images that do not look as usual are judged by the threshold for their look (of a model
+    threshold_mode
+        fixed, or conditional: images that are unusual are judged by the threshold for their conditions (of a model
         trained with --conditional).
     executor
         local: this process, with pictures and a report. ray: any number of images on many workers, rows alone.
@@ -79,7 +79,10 @@ def predict(
             from shiftproof.pipelines import predict as run
 
             found = run(
-                load(model, backend, correction=correction, threshold=threshold), images, out, on_progress=on_progress
+                load(model, backend, correction=correction, threshold_mode=threshold_mode),
+                images,
+                out,
+                on_progress=on_progress,
             )
             broken, result = len(found.failures), f"report: {out / 'report.html'}"
         else:
@@ -93,7 +96,7 @@ def predict(
                 cluster=cluster,
                 backend=backend,
                 correction=correction,
-                threshold=threshold,
+                threshold_mode=threshold_mode,
                 heatmaps=heatmaps,
                 on_progress=on_progress,
             )

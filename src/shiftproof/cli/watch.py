@@ -31,7 +31,7 @@ def watch(
     mqtt: str | None = None,
     alpha: float = 1e-4,
     backend: str = "auto",
-    threshold: str = "frozen",
+    threshold_mode: str = "fixed",
     threads: Whole | None = None,
 ) -> int:
     """Inspect images as they arrive in a folder, each exactly once, also across restarts; a line for each in a table.
@@ -61,8 +61,8 @@ def watch(
         False-alert rate of the watch for drift: 0.0001 is one in 10,000 images at most.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
-    threshold
-        frozen, or conditional: images that do not look as usual are judged by the threshold for their look (of a model
+    threshold_mode
+        fixed, or conditional: images that are unusual are judged by the threshold for their conditions (of a model
         trained with --conditional).
     threads
         Of the processor to compute with.
@@ -86,7 +86,7 @@ def watch(
             *([Webhook(webhook)] if webhook else []),
             *([MqttTopic(mqtt, journal.id)] if mqtt else []),
         ]
-        detector = load(model, backend, threads=threads, threshold=threshold)
+        detector = load(model, backend, threads=threads, threshold_mode=threshold_mode)
         monitor = None
         try:
             reference = load_reference(model, detector.manifest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftproof.data.cache import DecodedImages, decode_images, in_order, iter_images
+from shiftproof.data.cache import DecodedImages, decode_images, in_order, iter_decoded, iter_images
 from shiftproof.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -46,6 +46,7 @@ __all__ = [
     "good_images",
     "in_order",
     "is_listing",
+    "iter_decoded",
     "iter_images",
     "listed_images",
     "load_mask",

@@ -16,7 +16,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.data.images import decode_image, read_bytes, read_image, resize_image
+from shiftproof.data.images import Decoded, ImageInfo, decode, read_bytes, read_decoded, resize_image
+from shiftproof.data.profile import ImageProfile
 from shiftproof.errors import DataError, ImageError
 
 Item = TypeVar("Item")
@@ -40,6 +41,8 @@ class DecodedImages:
     """Those that could not be read and were left out, each with its one-line reason."""
     fingerprint: str
     """sha256 over the names and bytes of the decoded files: the same in any order and wherever the folder lies."""
+    profile: ImageProfile
+    """What kind of images they are."""
 
 
 def decode_images(
@@ -49,6 +52,7 @@ def decode_images(
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
     scratch: Path | None = None,
     workers: int | None = None,
+    bits: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DecodedImages:
     """Decode and resize images once, so that training never waits for files.
@@ -60,6 +64,7 @@ def decode_images(
             user, even after a crash.
         scratch: folder for that file; None for the system's temporary folder.
         workers: decoding threads; None for one per processor, 16 at most.
+        bits: of the values in files of 16 bits whose tags say nothing else.
         on_progress: called with (done, total) after each image, in the calling thread.
 
     Raises:
@@ -70,15 +75,16 @@ def decode_images(
     height, width = size
     needed = len(paths) * height * width * 3
     store = _FileStore(scratch, needed) if needed > memory_limit_bytes else _MemoryStore(len(paths), size)
-    decoded, digests, failures = [], [], []
+    decoded, digests, failures, infos = [], [], [], []
     threads = _threads(workers)
-    results = in_order(lambda path: _hash_and_decode(path, size), paths, workers=threads, ahead=4 * threads)
+    results = in_order(lambda path: _hash_and_decode(path, size, bits), paths, workers=threads, ahead=4 * threads)
     for done, (path, result) in enumerate(zip(paths, results, strict=True), start=1):
         if isinstance(result, ImageError):
             failures.append((path, str(result)))
         else:
-            digest, image = result
+            digest, image, info = result
             store.append(image)
+            infos.append(info)
             decoded.append(path)
             digests.append(digest)
         if on_progress is not None:
@@ -86,11 +92,12 @@ def decode_images(
     if not decoded:
         raise DataError(f"none of {len(paths)} images could be read; the first: {failures[0][1]}")
     pixels = store.finish((len(decoded), height, width, 3))
-    return DecodedImages(pixels, tuple(decoded), tuple(digests), tuple(failures), _fingerprint(decoded, digests))
+    fingerprint, profile = _fingerprint(decoded, digests), ImageProfile.of(infos)
+    return DecodedImages(pixels, tuple(decoded), tuple(digests), tuple(failures), fingerprint, profile)
 
 
 def iter_images(
-    paths: Iterable[Path], *, workers: int | None = None, ahead: int = 8
+    paths: Iterable[Path], *, workers: int | None = None, ahead: int = 8, bits: int | None = None
 ) -> Iterator[tuple[Path, NDArray[np.uint8] | ImageError]]:
     """Decode images at their own size, in order, reading a few ahead of the caller.
 
@@ -98,14 +105,23 @@ def iter_images(
         paths: image files; may be endless.
         workers: decoding threads; None for one per processor, 16 at most.
         ahead: the most images held or being decoded at any time, the one handed out included.
+        bits: of the values in files of 16 bits whose tags say nothing else.
 
     Yields:
         (path, uint8 [H, W, 3]), or (path, ImageError) for one that cannot be read: an error never ends the rest.
     """
+    for path, decoded in iter_decoded(paths, workers=workers, ahead=ahead, bits=bits):
+        yield path, decoded if isinstance(decoded, ImageError) else decoded.pixels
 
-    def read(path: Path) -> tuple[Path, NDArray[np.uint8] | ImageError]:
+
+def iter_decoded(
+    paths: Iterable[Path], *, workers: int | None = None, ahead: int = 8, bits: int | None = None
+) -> Iterator[tuple[Path, Decoded | ImageError]]:
+    """As :func:`iter_images`, with what each file says about its image."""
+
+    def read(path: Path) -> tuple[Path, Decoded | ImageError]:
         try:
-            return path, read_image(path)
+            return path, read_decoded(path, bits=bits)
         except ImageError as error:
             return path, error
 
@@ -137,10 +153,13 @@ def in_order(
                 future.cancel()
 
 
-def _hash_and_decode(path: Path, size: tuple[int, int]) -> tuple[str, NDArray[np.uint8]] | ImageError:
+def _hash_and_decode(
+    path: Path, size: tuple[int, int], bits: int | None
+) -> tuple[str, NDArray[np.uint8], ImageInfo] | ImageError:
     try:
         data = read_bytes(path)
-        return hashlib.sha256(data).hexdigest(), resize_image(decode_image(data, str(path)), size)
+        decoded = decode(data, str(path), bits=bits)
+        return hashlib.sha256(data).hexdigest(), resize_image(decoded.pixels, size), decoded.info
     except ImageError as error:
         return error
 

@@ -11,18 +11,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.data.cache import iter_images
+from shiftproof.data.annotations import draw_shapes
+from shiftproof.data.cache import iter_decoded
+from shiftproof.data.images import Decoded, ImageInfo
 from shiftproof.data.layouts import (
     LAYOUTS,
     LabelledImage,
     calibration_images,
     categories,
     good_images,
-    load_mask,
     recognise_layout,
 )
 from shiftproof.data.layouts.base import MissingSplitError
-from shiftproof.data.layouts.files import refusing_unlistable
+from shiftproof.data.layouts.files import other_files, refusing_unlistable, said_of_other_files
+from shiftproof.data.layouts.registry import fitted_mask
+from shiftproof.data.masks import inspect_mask
+from shiftproof.data.profile import ImageProfile
 from shiftproof.errors import DataError, ImageError
 
 SPLITS = ("train", "calibration", "test", "unlabelled")
@@ -78,10 +82,9 @@ class _Tally:
     sizes: Counter[str] = field(default_factory=Counter)
     channels: Counter[str] = field(default_factory=Counter)
 
-    def add(self, image: NDArray[np.uint8]) -> None:
-        self.sizes[f"{image.shape[1]}x{image.shape[0]}"] += 1
-        gray = (image == image[:, :, :1]).all()
-        self.channels["gray" if gray else "colour"] += 1
+    def add(self, info: ImageInfo) -> None:
+        self.sizes[f"{info.width}x{info.height}"] += 1
+        self.channels["gray" if info.gray else "colour"] += 1
 
 
 @refusing_unlistable()
@@ -89,6 +92,7 @@ def check_data(
     root: Path,
     layout: str = "auto",
     *,
+    bits: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[CategoryCheck]:
     """Look at a category, or at every category of a data set.
@@ -96,6 +100,7 @@ def check_data(
     Args:
         root: a folder, or a manifest.
         layout: how it is laid out, or "auto".
+        bits: of the values in files of 16 bits whose tags say nothing else.
         on_progress: is told (images read, images in all) for each category in turn.
 
     Raises:
@@ -107,10 +112,12 @@ def check_data(
             roots = categories(root)
         except DataError:  # a folder of good images, or nothing
             recognise_layout(root)
-    return [_check_category(one, recognise_layout(one, layout), on_progress) for one in roots]
+    return [_check_category(each, recognise_layout(each, layout), bits, on_progress) for each in roots]
 
 
-def _check_category(root: Path, layout: str, on_progress: Callable[[int, int], None]) -> CategoryCheck:
+def _check_category(
+    root: Path, layout: str, bits: int | None, on_progress: Callable[[int, int], None]
+) -> CategoryCheck:
     findings: dict[Finding, None] = {}  # in order, each once
 
     def found(wrong: bool, line: str) -> None:
@@ -120,25 +127,30 @@ def _check_category(root: Path, layout: str, on_progress: Callable[[int, int], N
     jobs = [(split, item) for split, items in splits.items() for item in items]
     tallies: dict[tuple[str, str], _Tally] = {}
     seen: dict[str, tuple[str, LabelledImage]] = {}
-    read = iter_images(item.path for _, item in jobs)
-    for done, ((split, item), (_, image)) in enumerate(zip(jobs, read, strict=True), start=1):
+    infos: list[ImageInfo] = []
+    covering: list[bool] = []
+    read = iter_decoded((item.path for _, item in jobs), bits=bits)
+    for done, ((split, item), (_, decoded)) in enumerate(zip(jobs, read, strict=True), start=1):
         kind = ", ".join(filter(None, (item.defect_type, item.variant)))
         tally = tallies.setdefault((split, kind), _Tally())
-        if isinstance(image, ImageError):
+        if isinstance(decoded, ImageError):
             tally.unreadable += 1
-            found(True, str(image))
+            found(True, str(decoded))
         else:
-            tally.add(image)
-            for finding in (*_copies(split, item, image, seen), *_mask_faults(item, image)):
+            tally.add(decoded.info)
+            infos.append(decoded.info)
+            for finding in (*_copies(split, item, decoded.pixels, seen), *_mask_faults(item, decoded, covering)):
                 found(finding.wrong, finding.line)
-            tally.masks += bool(item.masks)
+            tally.masks += item.has_mask
         on_progress(done, len(jobs))
     groups = tuple(
         Group(split, kind, sum(t.sizes.values()), t.unreadable, t.masks, _most_first(t.sizes), _most_first(t.channels))
         for (split, kind), t in tallies.items()
     )
-    for finding in _judged(root, splits, groups):
+    for finding in (*_judged(root, splits, groups), *_of_images(root, infos), *_of_masks(root, covering)):
         found(finding.wrong, finding.line)
+    if not infos and not any(finding.wrong for finding in findings):
+        found(True, f"{root}: no image of it can be used; name its layout by --layout, or another folder")
     return CategoryCheck(str(root), layout, groups, tuple(sorted(findings, key=lambda finding: not finding.wrong)))
 
 
@@ -186,14 +198,50 @@ def _copies(
         yield Finding(False, f"{item.path}: has the pixels of {other.path}; a copy teaches and tests nothing")
 
 
-def _mask_faults(item: LabelledImage, image: NDArray[np.uint8]) -> Iterator[Finding]:
-    if not item.masks:
+def _mask_faults(item: LabelledImage, decoded: Decoded, covering: list[bool]) -> Iterator[Finding]:
+    """What is wrong with the masks of an image; ``covering`` collects which masks are larger than half of it."""
+    if not item.has_mask:
         return
+    size = decoded.pixels.shape[:2]
+    drawn = False
     try:
-        if not load_mask(item, (image.shape[0], image.shape[1])).any():
-            yield Finding(False, f"{item.masks[0]}: is empty, of a defective image; it counts for no pixel figure")
+        united = draw_shapes(item.shapes, (size[0], size[1]), item.name)
+        for path in item.masks:
+            reading = inspect_mask(path)
+            if decoded.info.orientation != 1 and reading.orientation == 1:
+                drawn |= reading.mask.shape == size and (size[0] == size[1] or decoded.info.orientation in (2, 3, 4))
+            united |= fitted_mask(path, reading.mask, item, (size[0], size[1]))
+            for note in reading.notes:
+                yield Finding(False, f"{path}: {note}")
     except DataError as error:
         yield Finding(True, str(error))
+        return
+    place = item.masks[0] if item.masks else item.path
+    covering.append(float(united.mean()) > 0.5)
+    if not united.any():
+        yield Finding(False, f"{place}: is empty, of a defective image; it counts for no pixel figure")
+    elif drawn:
+        yield Finding(
+            False,
+            f"{place}: {item.path.name} is turned by its EXIF orientation {decoded.info.orientation}, its mask is not, and "
+            "its size does not say whether it was drawn before or after that; look at both, or remove the orientation",
+        )
+
+
+def _of_images(root: Path, infos: list[ImageInfo]) -> Iterator[Finding]:
+    """What the images say together, and what was passed over."""
+    for line in ImageProfile.of(infos).remarks() if infos else ():
+        yield Finding("one colour" in line and all(info.constant for info in infos), f"{root}: {line}")
+    if root.is_dir() and (said := said_of_other_files(other_files(root))):
+        yield Finding(False, f"{root}: {said}; convert them to PNG if they are images of parts")
+
+
+def _of_masks(root: Path, covering: list[bool]) -> Iterator[Finding]:
+    if covering and sum(covering) * 2 > len(covering):
+        count = f"{sum(covering)} of {len(covering)} masks"
+        yield Finding(
+            True, f"{root}: {count} cover more than half of their image; are they black on white? Invert them"
+        )
 
 
 def _judged(root: Path, splits: dict[str, list[LabelledImage]], groups: tuple[Group, ...]) -> Iterator[Finding]:
@@ -207,7 +255,7 @@ def _judged(root: Path, splits: dict[str, list[LabelledImage]], groups: tuple[Gr
         for defective, lacks in ((True, "defects"), (False, "good images")):
             if not any(item.defective == defective for item in tested):
                 yield Finding(True, f"{root}: tests on no {lacks}, so that nothing can be told apart; add some")
-        if any(item.defective for item in tested) and not any(item.masks for item in tested):
+        if any(item.defective for item in tested) and not any(item.has_mask for item in tested):
             yield Finding(False, f"{root}: has no masks, so no pixel figures; add ground_truth/<kind>/<stem>_mask.png")
     for kind, count in Counter(item.defect_type for item in tested).items():
         if count == 1:

@@ -25,6 +25,7 @@ __all__ = [
     "decode",
     "decode_image",
     "read_bytes",
+    "read_decoded",
     "read_image",
     "read_mask",
     "resize_image",
@@ -37,6 +38,11 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 
 _FINEST_JPEG = {"quality": 100, "subsampling": 0}
 _EXACTLY: dict[str, dict[str, Any]] = {".jpg": _FINEST_JPEG, ".jpeg": _FINEST_JPEG, ".webp": {"lossless": True}}
+
+
+def read_decoded(path: Path | str, *, bits: int | None = None) -> Decoded:
+    """As :func:`read_image`, and what the file says about the image."""
+    return decode(read_bytes(path), str(path), bits=bits)
 
 
 def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS, bits: int | None = None) -> NDArray[np.uint8]:
@@ -127,6 +133,8 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, bits: int | 
         source = load_source(data, name, max_pixels)
         values, unused_alpha = _values(source, name)
         depth, brightest = source.bits, int(values.max())
+        if depth == 16 and values.dtype == np.uint8:
+            brightest *= 257  # Pillow has kept the high byte
         if bits is not None and depth == 16:
             depth = _checked_depth(bits, brightest, source.image.mode, name)
         if values.dtype == np.uint16:

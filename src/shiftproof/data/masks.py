@@ -33,6 +33,8 @@ class MaskReading:
     """[H, W], True where defective."""
     notes: tuple[str, ...]
     """What looks wrong, or had to be assumed; empty for a plain mask."""
+    orientation: int
+    """EXIF orientation of the mask's own file, by which it was turned; 1 for none."""
 
 
 def read_mask(path: Path | str) -> NDArray[np.bool_]:
@@ -53,7 +55,7 @@ def inspect_mask(path: Path | str) -> MaskReading:
         covered = float(mask.mean())
         if covered > 0.5:
             notes.append(f"covers {covered:.0%} of its image; black on white? Defects are white on black")
-        return MaskReading(mask, tuple(notes))
+        return MaskReading(mask, tuple(notes), source.orientation)
 
 
 def _read(source: Source, name: str, notes: list[str]) -> NDArray[np.bool_]:

@@ -148,6 +148,14 @@ def turn(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     return array
 
 
+def read_orientation(path: Path) -> int:
+    """The EXIF orientation of an image file, 1 where it has none or cannot be read."""
+    try:
+        return load_source(read_bytes(path), str(path)).orientation
+    except Exception:  # noqa: BLE001 - whoever reads the image says why it cannot be
+        return 1
+
+
 @contextlib.contextmanager
 def refusing_damage(name: str) -> Iterator[None]:
     """Damaged bytes make Pillow's readers raise nearly anything: all of it means that this one image is unreadable."""

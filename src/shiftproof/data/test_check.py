@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shiftproof.data import read_image, write_image
 from shiftproof.data.check import check_data
@@ -182,3 +183,125 @@ def test_everything_is_told_of_its_progress(root):
     told: list[tuple[int, int]] = []
     check_data(root, on_progress=lambda done, total: told.append((done, total)))
     assert told == [(done, 15) for done in range(1, 16)]
+
+
+# --- what nobody judges elsewhere --------------------------------------------------------------------------------
+
+
+def folder(root: Path, count: int = 4, **options) -> list[Path]:
+    """Good images, gray of 8 bits unless ``options`` say otherwise; gives their paths."""
+    root.mkdir(parents=True, exist_ok=True)
+    paths = [root / f"{number}.{options.pop('ending', 'png')}" for number in range(count)]
+    for number, path in enumerate(paths):
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 24)).astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+    return paths
+
+
+def test_a_depth_that_nobody_tagged_is_proposed(tmp_path):
+    for number, path in enumerate(folder(tmp_path)):
+        values = np.random.default_rng(number).integers(0, 4000, (16, 24)).astype(np.uint16)
+        Image.fromarray(values).save(path)
+    assert any("--bits 12" in line for line in notes(tmp_path))
+    (checked,) = check_data(tmp_path, bits=12)
+    assert not any("--bits" in finding.line for finding in checked.findings)
+    (checked,) = check_data(tmp_path, bits=10)  # some values need more
+    assert any(finding.wrong for finding in checked.findings)
+
+
+def test_pages_transparency_shapes_and_depths_are_told(tmp_path):
+    paths = folder(tmp_path, 6)
+    first = Image.open(paths[0]).convert("RGB")
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[first])
+    hidden = Image.open(paths[1]).convert("RGBA")
+    hidden.putalpha(0)
+    hidden.save(paths[1])
+    Image.open(paths[2]).rotate(90, expand=True).save(paths[2])
+    Image.fromarray(np.random.default_rng(9).integers(0, 65536, (16, 24)).astype(np.uint16)).save(paths[3])
+    lines = "\n".join(notes(tmp_path))
+    for said in (
+        "1 of 7 images hold several pages",
+        "1 of 7 images are wholly transparent",
+        "24x16",
+        "16x24",
+        "depths",
+    ):
+        assert said in lines
+
+
+def test_images_of_one_colour_are_wrong_if_all_are(tmp_path):
+    for number, path in enumerate(folder(tmp_path)):
+        Image.fromarray(np.full((16, 24), number * (number < 3), np.uint8)).save(path)
+    assert any("one colour" in line for line in wrong(tmp_path))
+
+
+def test_files_of_other_types_are_counted_by_type(tmp_path):
+    folder(tmp_path)
+    for number in range(6):
+        (tmp_path / f"{number}.jp2").write_bytes(b"x")
+    for name in ("a.gif", "b.gif", "notes.txt", "table.csv", "@eaDir/c.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert any("8 files of other types left out (jp2 6, gif 2)" in line for line in notes(tmp_path))
+
+
+def test_nothing_found_is_something_to_fix(tmp_path):
+    root = generate("visa", tmp_path / "candle", np.random.default_rng(0))
+    for path in root.rglob("*.JPG"):
+        path.write_bytes(b"")
+    assert wrong(root)
+    empty = tmp_path / "export"
+    (empty / "train").mkdir(parents=True)
+    (empty / "test").mkdir()
+    assert any("no image" in line for line in wrong(empty))
+
+
+def test_doubtful_folders_are_wrong(tmp_path):
+    folder(tmp_path / "NG")
+    folder(tmp_path / "monday")
+    assert any("NG" in line and "--layout all-good" in line for line in wrong(tmp_path))
+
+
+def test_masks_that_look_wrong_are_noted_with_the_likely_cause(root):
+    masks = sorted((root / "ground_truth").rglob("*.png"))
+    pixels = read_image(masks[0])[:, :, 0]
+    Image.fromarray(pixels).save(masks[0].with_suffix(".jpg"))
+    masks[0].unlink()
+    void = np.where(pixels > 0, 1, 0).astype(np.uint8)
+    void[:2] = 255
+    write_image(masks[1], void)
+    write_image(masks[2], 255 - pixels)
+    lines = notes(root)
+    for said in ("JPEG", "void", "covers"):
+        assert any(said in line for line in lines)
+    assert wrong(root) == []
+    for mask in masks[1:]:
+        write_image(mask, 255 - pixels)
+    assert any("cover more than half" in line for line in wrong(root))
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("square", [True, False])
+def test_masks_that_may_lie_otherwise_than_their_turned_image_are_noted(tmp_path, orientation, square):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    height, width = (24, 24) if square else (16, 24)
+    for place in (
+        "train/good/0",
+        "train/good/1",
+        "train/good/2",
+        "test/good/3",
+        "test/good/4",
+        "test/dent/5",
+        "test/dent/6",
+    ):
+        pixels = np.random.default_rng(int(place[-1])).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"{place}.jpg", exif=exif)
+    for number in (5, 6):
+        mask = np.zeros((height, width), np.uint8)
+        mask[2:5, 3:9] = 255
+        write_image(tmp_path / f"ground_truth/dent/{number}_mask.png", mask)
+    told = [line for line in notes(tmp_path) if "EXIF orientation" in line]
+    assert len(told) == (2 if square or orientation == 3 else 0)
+    assert wrong(tmp_path) == []

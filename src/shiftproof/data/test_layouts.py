@@ -199,7 +199,7 @@ def test_a_folder_that_is_only_called_test_holds_good_images(tmp_path):
     assert len(good_images(tmp_path / "test" / "line3")) == 2
 
 
-@pytest.mark.parametrize("layout", ["mvtec", "folder", "auto"])
+@pytest.mark.parametrize("layout", ["mvtec", "all-good", "auto"])
 def test_nothing_below_test_is_ever_good(category, layout):
     touch(category, "train/good/test/x.png", "train/good/Test/x.png")
     found = names(good_images(category, layout), category)

@@ -64,7 +64,7 @@ _MASK_ALONE = _set(
 """They mean masks where nothing else is said: ``labels`` holds masks, ``missing_label`` is a kind of defect."""
 _FILLING = _set(
     """
-    dir dirs directory folder folders image images img imgs png train val valid test map maps
+    dir dirs directory folder folders image images img imgs png train val valid test map maps class object
     """
 )
 _NOT = _set(

@@ -35,7 +35,7 @@ class DriftState:
 
     images: int  # seen so far, this one included
     measure: float  # of this image: how far it lies from good images as a whole; about 1 for a good one
-    p_value: float  # share of held-out good images that lie as far off: conformal
+    p_value: float  # share of calibration images that lie as far off: conformal
     levels: Mapping[str, float]  # group -> this image's deviation in spreads, signed
     evidence: float  # for a drift since the last reset: a power of ten; an alert is raised at log10(1 / alpha)
     by_group: Mapping[str, float]  # the same for each group, "whole" included

@@ -38,10 +38,10 @@ class Reference:
     """Statistics of good images; everything else follows from them."""
 
     trained: NDArray[np.float64]  # [N, 18], N >= 1: of images that say where each statistic lies and how far it spreads
-    held_out: NDArray[np.float64]  # [M, 18], M >= 1: of others, that say how far from there good images come to lie
+    calibration: NDArray[np.float64]  # [M, 18], M >= 1: of others, that say how far from there good images come to lie
 
     def __post_init__(self) -> None:
-        for values in (self.trained, self.held_out):
+        for values in (self.trained, self.calibration):
             if (
                 values.ndim != 2
                 or values.shape[1] != len(STATISTICS)
@@ -54,15 +54,15 @@ class Reference:
                 )
 
     @classmethod
-    def from_images(cls, trained: Iterable[NDArray[np.uint8]], held_out: Iterable[NDArray[np.uint8]]) -> Reference:
+    def from_images(cls, trained: Iterable[NDArray[np.uint8]], calibration: Iterable[NDArray[np.uint8]]) -> Reference:
         """Measure images uint8 [H, W, 3] of the model's size; the two must not overlap. DataError where one is empty."""
-        few = (np.array([measure(image) for image in images]) for images in (trained, held_out))
+        few = (np.array([measure(image) for image in images]) for images in (trained, calibration))
         return cls(*(values.reshape(len(values), -1) for values in few))
 
     @property
     def good(self) -> NDArray[np.float64]:
         """Statistics of all good images, [N + M, 18]."""
-        return np.concatenate([self.trained, self.held_out])
+        return np.concatenate([self.trained, self.calibration])
 
     @cached_property
     def centre(self) -> NDArray[np.float64]:
@@ -77,13 +77,13 @@ class Reference:
 
     @cached_property
     def distances(self) -> NDArray[np.float64]:
-        """Shift measures of the held-out images, ascending, [M]."""
-        return np.sort([self.distance(values) for values in self.held_out])
+        """Shift measures of the calibration images, ascending, [M]."""
+        return np.sort([self.distance(values) for values in self.calibration])
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the statistics: a monitor's state belongs to one reference."""
-        return hashlib.sha256(self.trained.tobytes() + self.held_out.tobytes()).hexdigest()
+        return hashlib.sha256(self.trained.tobytes() + self.calibration.tobytes()).hexdigest()
 
     def in_spreads(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far statistics [..., 18] lie from good images', signed, in spreads."""
@@ -98,7 +98,7 @@ class Reference:
         return float(np.sqrt(deviation @ self._precision @ deviation / len(STATISTICS)))
 
     def p_value(self, distance: float) -> float:
-        """Share of held-out good images, and this one, that lie as far off: conformal, in [1 / (M + 1), 1]."""
+        """Share of calibration images, and this one, that lie as far off: conformal, in [1 / (M + 1), 1]."""
         reached = len(self.distances) - np.searchsorted(self.distances, distance, side="left")
         return float((1 + reached) / (len(self.distances) + 1))
 
@@ -116,7 +116,7 @@ class Reference:
 
     def to_bytes(self) -> bytes:
         """As a safetensors file."""
-        tensors = {"held_out": self.held_out, "trained": self.trained}
+        tensors = {"calibration": self.calibration, "trained": self.trained}
         return safetensors.numpy.save({name: np.ascontiguousarray(each) for name, each in tensors.items()})
 
     @classmethod
@@ -124,7 +124,7 @@ class Reference:
         """The reference that :meth:`to_bytes` wrote; DataError where it is damaged, or of other statistics."""
         try:
             tensors = safetensors.numpy.load(content)
-            return cls(tensors["trained"], tensors["held_out"])
+            return cls(tensors["trained"], tensors["calibration"])
         except (KeyError, safetensors.SafetensorError) as error:
             raise DataError(f"no reference of good images ({error}): make it again from good images") from error
 
@@ -139,14 +139,14 @@ def furthest(deviations: NDArray[np.float64]) -> dict[str, float]:
 
 
 def make_reference(
-    trained: NDArray[np.uint8], held_out: NDArray[np.uint8], random: np.random.Generator
+    trained: NDArray[np.uint8], calibration: NDArray[np.uint8], random: np.random.Generator
 ) -> tuple[Reference, dict[str, Any]]:
     """The reference from images uint8 [N, H, W, 3] of the model's size, and what ``model.json`` says of it.
 
     Of very many images, :data:`MOST` are drawn.
     """
-    share = MOST / max(len(trained) + len(held_out), MOST)
-    reference = Reference.from_images(_drawn(trained, share, random), _drawn(held_out, share, random))
+    share = MOST / max(len(trained) + len(calibration), MOST)
+    reference = Reference.from_images(_drawn(trained, share, random), _drawn(calibration, share, random))
     return reference, describe(reference)
 
 
@@ -161,7 +161,7 @@ def describe(reference: Reference) -> dict[str, Any]:
     return {
         "file": REFERENCE,
         "statistics": [statistic.name for statistic in STATISTICS],
-        "images": len(reference.trained) + len(reference.held_out),
+        "images": len(reference.trained) + len(reference.calibration),
     }
 
 
@@ -172,7 +172,7 @@ def reference_of_files(
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Reference:
-    """A reference from files of good images: half of them, drawn by the seed, stand for the held-out ones.
+    """A reference from files of good images: half of them, drawn by the seed, stand for the calibration ones.
 
     Args:
         paths: two at least.

@@ -26,7 +26,7 @@ def folder(tmp_path):
 def test_a_reference_comes_back_as_it_was(folder):
     loaded = load_reference(folder, load_manifest(folder))
     np.testing.assert_array_equal(loaded.trained, numbers(0, 50))
-    np.testing.assert_array_equal(loaded.held_out, numbers(1, 20))
+    np.testing.assert_array_equal(loaded.calibration, numbers(1, 20))
     assert loaded.fingerprint == Reference(numbers(0, 50), numbers(1, 20)).fingerprint
     assert loaded.fingerprint != Reference(numbers(0, 50), numbers(2, 20)).fingerprint
 
@@ -35,7 +35,7 @@ def test_every_other_row_comes_back_as_it_was():
     every = numbers(3, 40)
     again = Reference.from_bytes(Reference(every[::2], every[1::2]).to_bytes())
     np.testing.assert_array_equal(again.trained, every[::2])
-    np.testing.assert_array_equal(again.held_out, every[1::2])
+    np.testing.assert_array_equal(again.calibration, every[1::2])
 
 
 def test_a_reference_can_be_replaced_and_the_model_stays_whole(folder):
@@ -55,7 +55,7 @@ def test_a_model_without_one_or_with_another_is_one_line(folder):
     with pytest.raises(ModelError, match=r"drift.safetensors is damaged"):
         load_reference(folder, manifest)
     (folder / REFERENCE).write_bytes(
-        safetensors.numpy.save({"trained": np.zeros((2, 3)), "held_out": np.zeros((2, 3))})
+        safetensors.numpy.save({"trained": np.zeros((2, 3)), "calibration": np.zeros((2, 3))})
     )
     with pytest.raises(ModelError, match=r"drift.safetensors is damaged"):
         load_reference(folder, manifest)
@@ -91,7 +91,7 @@ def test_a_folder_of_good_images_is_dealt_in_two(tmp_path):
             tmp_path / f"{seed}.png", np.random.default_rng(seed).integers(0, 256, (40, 40, 3)).astype(np.uint8)
         )
     reference = reference_of_files(sorted(tmp_path.glob("*.png")), (32, 32))
-    assert (len(reference.trained), len(reference.held_out)) == (4, 3)
+    assert (len(reference.trained), len(reference.calibration)) == (4, 3)
     assert len(np.unique(reference.good[:, 0])) == 7
     with pytest.raises(DataError, match="expected 2 at least"):
         reference_of_files([tmp_path / "0.png"], (32, 32))

@@ -25,22 +25,22 @@ class Judged(nn.Module):
 
     Args:
         inspector: maps uint8 [B, H, W, 3] to maps float32 [B, H, W] and scores float32 [B].
-        held_out: scores of held-out good images, float32 values.
+        calibration_scores: scores of calibration images, float32 values.
     """
 
-    held_out: Tensor
+    calibration_scores: Tensor
 
-    def __init__(self, inspector: nn.Module, held_out: tuple[float, ...]):
+    def __init__(self, inspector: nn.Module, calibration_scores: tuple[float, ...]):
         super().__init__()
         self.inspector = inspector
-        self.register_buffer("held_out", torch.tensor(held_out, dtype=torch.float32))
+        self.register_buffer("calibration_scores", torch.tensor(calibration_scores, dtype=torch.float32))
         self.eval()
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Maps [B, H, W], scores [B] and conformal p-values [B], as :meth:`Calibration.p_value` counts them."""
         maps, scores = self.inspector(pixels)
-        reached = (self.held_out >= scores[:, None]).to(torch.float32).sum(dim=1)
-        return maps, scores, (1 + reached) / (len(self.held_out) + 1)
+        reached = (self.calibration_scores >= scores[:, None]).to(torch.float32).sum(dim=1)
+        return maps, scores, (1 + reached) / (len(self.calibration_scores) + 1)
 
 
 def to_onnx(module: nn.Module, image_size: tuple[int, int]) -> Any:

@@ -24,7 +24,7 @@ from shiftproof.export.int8 import kept_in_float
 from shiftproof.export.parity import FLOAT, Tolerance, exceeded
 from shiftproof.methods import METHODS
 from shiftproof.model_io import load_manifest
-from shiftproof.runtime import backends, choose_backend, processor
+from shiftproof.runtime import choose_backend, processor, registry
 from shiftproof.runtime import graph as graph_module
 
 from .conftest import SIZE, save_random_model
@@ -217,7 +217,7 @@ def test_int8_is_smaller_runs_and_was_not_judged_on_the_images_it_was_made_with(
 
 
 def has_bfloat16(monkeypatch, answer):
-    for part in (module, backends):
+    for part in (module, registry):
         monkeypatch.setattr(part, "has_bfloat16", lambda: answer)
 
 
@@ -356,7 +356,7 @@ def test_what_is_missing_is_said_with_its_mend(exported, monkeypatch, tmp_path):
         choose_backend(folder, manifest, "onxn")
     assert choose_backend(folder, manifest) == "openvino"
     assert choose_backend(folder, bare) == "torch"
-    monkeypatch.setattr(backends, "installed", lambda package: package == "onnxruntime")
+    monkeypatch.setattr(registry, "installed", lambda package: package == "onnxruntime")
     assert choose_backend(folder, manifest) == "onnx"
     with pytest.raises(BackendError, match=r"needs the package openvino.*pip install openvino"):
         choose_backend(folder, manifest, "openvino")

@@ -157,16 +157,16 @@ def test_the_segmentation_adds_to_the_map(name: str):
     assert not torch.allclose(anomaly_maps(method, images(2)), before, atol=1e-3)
 
 
-def test_both_maps_are_on_one_scale_learned_from_held_out_images():
+def test_both_maps_are_on_one_scale_learned_from_calibration_images():
     """In standard deviations of their maxima there, whatever the one's unit and the other's."""
     method = gnl()
     with torch.no_grad():
         method.head.last[1].weight.mul_(500)
     fit_all(method)
-    held_out = pixels_of(images(9, seed=7))
+    calibration_set = pixels_of(images(9, seed=7))
     with torch.no_grad():
-        method.fit_scale(held_out.numpy())
-        batch = held_out.permute(0, 3, 1, 2).float() / 255
+        method.fit_scale(calibration_set.numpy())
+        batch = calibration_set.permute(0, 3, 1, 2).float() / 255
         maps = method._maps(method.features(batch), (64, 64))
     assert torch.stack([each.amax(dim=(1, 2)).std() for each in maps]).max() > 0.1
     for each, mean, deviation in zip(maps, method.scale.means, method.scale.deviations, strict=True):

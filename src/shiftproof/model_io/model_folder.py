@@ -303,8 +303,8 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> str:
-    mend = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a place that can be written"
-    return f"cannot write {path}: {error.strerror or error}; {mend}"
+    fix = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a place that can be written"
+    return f"cannot write {path}: {error.strerror or error}; {fix}"
 
 
 def _damaged(path: Path, what: str) -> ModelError:

@@ -242,18 +242,18 @@ def test_an_image_is_measured_against_its_own_background():
 # --------------------------------------------------------------------------------------------------- on a common scale
 
 
-def test_maps_of_two_kinds_are_added_in_standard_deviations_of_their_maxima_on_held_out_images():
+def test_maps_of_two_kinds_are_added_in_standard_deviations_of_their_maxima_on_calibration_images():
     """A probability beside an unbounded distance would count for nothing, or for all."""
     generator = torch.Generator().manual_seed(0)
     distance = 100 + 20 * torch.randn(50, 8, 8, generator=generator)
     logits = -5 + 0.1 * torch.randn(50, 8, 8, generator=generator)
-    held_out = torch.stack([maxima(distance), maxima(logits)], dim=1)
+    calibration_set = torch.stack([maxima(distance), maxima(logits)], dim=1)
     scale = CommonScale((1.0, 0.5))
-    scale.fit(held_out)
-    means, deviations = held_out.mean(dim=0), held_out.std(dim=0, correction=0)
+    scale.fit(calibration_set)
+    means, deviations = calibration_set.mean(dim=0), calibration_set.std(dim=0, correction=0)
     expected = (distance - means[0]) / deviations[0] + 0.5 * (logits - means[1]) / deviations[1]
     torch.testing.assert_close(scale(distance, logits), expected)
-    # Each kind alone, at the maximum of a held-out image: about 0, and 1 standard deviation from it.
+    # Each kind alone, at the maximum of a calibration image: about 0, and 1 standard deviation from it.
     for kind, (one, weight) in enumerate(((distance, 1.0), (logits, 0.5))):
         others = [means[0].expand(50, 8, 8), means[1].expand(50, 8, 8)]
         others[kind] = one
@@ -274,7 +274,7 @@ def test_the_unit_of_either_map_makes_no_difference(factor: float, offset: float
     torch.testing.assert_close(*totals, atol=0.02, rtol=0.01)
 
 
-def test_held_out_maxima_that_are_all_alike_are_no_obstacle():
+def test_calibration_maxima_that_are_all_alike_are_no_obstacle():
     scale = CommonScale((1.0, 1.0))
     scale.fit(torch.ones(1, 2))
     assert scale(maps(), maps()).isfinite().all()

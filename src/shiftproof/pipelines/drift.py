@@ -191,7 +191,7 @@ def _row(path: Path, state: DriftState, verdict: Mapping[str, Any]) -> dict[str,
 
 def _write(out: Path, followed: Followed, monitor: Monitor, title: str, manifest: Mapping[str, Any]) -> None:
     reference = monitor.reference
-    good = len(reference.trained) + len(reference.held_out)
+    good = len(reference.trained) + len(reference.calibration)
     facts = {
         "images": followed.images,
         "unreadable": len(followed.failures),

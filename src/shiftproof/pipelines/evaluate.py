@@ -1,4 +1,4 @@
-"""Scoring a labelled test set, clean and under shifts, at the frozen threshold."""
+"""Scoring a labelled test set, clean and under shifts, at the fixed threshold."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ class ConditionResult:
     scores: array[float] = field(default_factory=lambda: array("d"))  # what the detector gave it
     flagged: array[int] = field(default_factory=lambda: array("B"))  # whether it called it defective, 0 or 1
     images: array[int] = field(default_factory=lambda: array("q"))  # which of the test set it is
-    looks: array[float] = field(default_factory=lambda: array("d"))  # what could confound it, a few numbers an image
+    statistics: array[float] = field(
+        default_factory=lambda: array("d")
+    )  # what could confound it, a few numbers an image
     conditional: bool = False  # whether a conditional threshold judges
     pixels: PixelMetrics | None = None  # None where the set has no masks
     lost_defects: int = 0  # defects moved wholly out of the frame: still defective images, but without pixels to find
@@ -96,18 +98,18 @@ class ConditionResult:
     def confounds(self) -> tuple[Confound, ...]:
         """What tells good from defective images without a detector."""
         names = [name for _, name in CONFOUNDING]
-        values = np.array(self.looks, dtype=np.float64).reshape(-1, len(names))
+        values = np.array(self.statistics, dtype=np.float64).reshape(-1, len(names))
         return find_confounds(self.scored.defective, values, names) if len(values) else ()
 
     def metrics(self, threshold: float) -> dict[str, Any]:
         """The condition's object in ``metrics.json``."""
         labels, scores = self.scored.defective, self.scored.scores
-        frozen = _rates(labels, scores > threshold)
+        rates = _rates(labels, scores > threshold)
         none: dict[str, float | None] = dict.fromkeys(("auroc", "ap", "f1_max", "aupro_30", "aupro_05"))
         return {
             "image": image_metrics(labels, scores),
             "pixel": none if self.pixels is None else self.pixels.compute(),
-            "threshold": {"value": threshold, **frozen},
+            "threshold": {"value": threshold, **rates},
             **({"conditional": _rates(labels, np.array(self.flagged, dtype=bool))} if self.conditional else {}),
             "images": {"good": int((~labels).sum()), "defective": int(labels.sum()), "lost_defects": self.lost_defects},
         }
@@ -140,7 +142,7 @@ def evaluate(
     rows are written as they come.
 
     Args:
-        detector: with its frozen threshold.
+        detector: with its fixed threshold.
         data: a labelled test set.
         out: folder to write to.
         shifts: conditions, as ``--shifts`` takes them.
@@ -157,9 +159,9 @@ def evaluate(
     conditions = parse_conditions(shifts) if isinstance(shifts, str) else tuple(shifts)
     test_set = labelled_images(data, layout)
     clear_outputs(out, ["report.html", "metrics.json", "scores.csv"])
-    by_look = detector.conditional is not None
+    conditional = detector.conditional is not None
     results = {
-        c.name: ConditionResult(c, conditional=by_look, pixels=PixelMetrics() if test_set.has_masks else None)
+        c.name: ConditionResult(c, conditional=conditional, pixels=PixelMetrics() if test_set.has_masks else None)
         for c in conditions
     }
     failures: list[str] = []
@@ -194,8 +196,8 @@ def evaluate(
                 result.scores.append(seen.score)
                 result.flagged.append(seen.defective)
                 if result.condition == conditions[0]:
-                    look = measure(resize_image(image, detector.image_size))
-                    result.looks.extend(look[column] for column, _ in CONFOUNDING)
+                    values = measure(resize_image(image, detector.image_size))
+                    result.statistics.extend(values[column] for column, _ in CONFOUNDING)
                 table.write(_row(name, item, seen=seen))
                 mistake = seen.defective != item.defective
                 # Mistakes by how far they lie beyond the threshold, then the rest from the highest score down.
@@ -248,7 +250,7 @@ def _confounded(condition: str, confounds: Sequence[Confound]) -> str:
     """A line on what an image AUROC may be owed to besides the defects."""
     told = ", ".join(f"{confound.name} (AUROC {confound.auroc:.3f})" for confound in confounds)
     return (
-        f"{condition}: the look of whole images tells good from defective without any detector, by {told}: unless defects "
+        f"{condition}: statistics of whole images tell good from defective without any detector, by {told}: unless defects "
         "are as large as the images, the two kinds were taken under different light, and the image AUROC may be owed to it"
     )
 

@@ -28,7 +28,7 @@ from shiftproof.report.prediction import (
     write_prediction_report,
 )
 
-BY_LOOK = "; images that do not look as usual are judged by a threshold for their look"
+CONDITIONAL_NOTE = "; unusual images get a threshold for their conditions"
 COLUMNS = ("path", "status", "score", "p_value", "verdict", "threshold", "latency_ms", "error")
 
 
@@ -67,7 +67,7 @@ def predict(
     for all images, pictures and rows for those that the report shows.
 
     Args:
-        detector: with its frozen threshold.
+        detector: with its fixed threshold.
         inputs: image files, folders and Parquet lists, in this order.
         out: folder to write to.
         title: of the report.
@@ -120,7 +120,7 @@ def predict(
     count = len(missing) + len(paths)
     report = PredictionReport(
         title=title or f"{count} images, inspected by {detector.manifest['method']}",
-        calibration_sentence=calibration.sentence() + ("" if detector.conditional is None else BY_LOOK),
+        calibration_sentence=calibration.sentence() + ("" if detector.conditional is None else CONDITIONAL_NOTE),
         threshold=calibration.threshold,
         low=calibration.map_low,
         high=calibration.map_high,

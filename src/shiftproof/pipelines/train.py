@@ -105,23 +105,23 @@ def train(
         reporter.info(f"{folder} is finished: there is nothing to resume")
         return load(folder)
     refuse_occupied(folder, overwrite or resume)
-    train_paths, held_out_paths, calibration_from = _choose_images(Path(data), layout, calibration, config.seed)
+    train_paths, calibration_paths, calibration_from = _choose_images(Path(data), layout, calibration, config.seed)
     torch.manual_seed(config.seed)
     teacher, source = load_teacher(backbone, Path(weights) if weights else None)
     network = kind(teacher, method_config)
     textures_fingerprint = None
     if textures is not None:
         if not isinstance(network, Gnl) or network.head is None:
-            mend = "train with --segmentation" if isinstance(network, Gnl) else "train gnl"
-            raise UsageError(f"{method} makes no synthetic anomalies here: leave --textures out, or {mend}")
+            fix = "train with --segmentation" if isinstance(network, Gnl) else "train gnl"
+            raise UsageError(f"{method} makes no synthetic anomalies here: leave --textures out, or {fix}")
         network.textures = load_textures(textures, config.image_size, seed=config.seed)
         textures_fingerprint = network.textures.fingerprint
     teacher_facts = teacher_manifest(teacher, source)
 
     with _room(checkpoints, fresh=not resume):
         good = _decode(train_paths, config, checkpoints, "decoding", reporter)
-        held_out = _decode(held_out_paths, config, checkpoints, "decoding held-out images", reporter)
-        _warn_of_copies(good, held_out, reporter)
+        calibration_set = _decode(calibration_paths, config, checkpoints, "decoding calibration images", reporter)
+        _warn_of_copies(good, calibration_set, reporter)
         if len(good.pixels) < 2:
             raise DataError(f"{data} holds 1 readable good image to train on: expected 2 at least; add images")
         network.prepare(good.pixels)
@@ -145,14 +145,14 @@ def train(
             """Learn what comes after the training, place the threshold, and save."""
             with exact_inference():
                 trained.fit_statistics(good.pixels, np.random.default_rng([config.seed, 2]))
-                trained.fit_scale(held_out.pixels)
+                trained.fit_scale(calibration_set.pixels)
             inspector = Inspector(trained)
             files = {REFERENCE: reference.to_bytes()}
-            calibrations = {CALIBRATION: calibrate(inspector, held_out.pixels, false_alarm_rate)}
+            calibrations = {CALIBRATION: calibrate(inspector, calibration_set.pixels, false_alarm_rate)}
             about_conditional = None
             if families:
                 conditional_calibration = ConditionalCalibration.measure(
-                    held_out.paths,
+                    calibration_set.paths,
                     config.image_size,
                     partial(_scores, inspector),
                     calibrations[CALIBRATION],
@@ -165,7 +165,9 @@ def train(
                 about_conditional = conditional_calibration.describe(conditional)
             if trained.correction_enabled:
                 trained.use_correction(False)
-                calibrations[CALIBRATION_WITHOUT_CORRECTION] = calibrate(inspector, held_out.pixels, false_alarm_rate)
+                calibrations[CALIBRATION_WITHOUT_CORRECTION] = calibrate(
+                    inspector, calibration_set.pixels, false_alarm_rate
+                )
             manifest = {
                 "method": method,
                 "config": {**settings, "method": options},
@@ -181,12 +183,12 @@ def train(
                 "data": {
                     "name": Path(data).resolve().name,
                     "train_images": len(good.pixels),
-                    "calibration_images": len(held_out.pixels),
+                    "calibration_images": len(calibration_set.pixels),
                     "calibration_from": calibration_from,
                     "fingerprint": good.fingerprint,
-                    "calibration_fingerprint": held_out.fingerprint,
+                    "calibration_fingerprint": calibration_set.fingerprint,
                     "textures_fingerprint": textures_fingerprint,  # None: they were made, or there were none
-                    "unreadable": [str(path) for path, _ in (*good.failures, *held_out.failures)],
+                    "unreadable": [str(path) for path, _ in (*good.failures, *calibration_set.failures)],
                 },
                 "training": {**asdict(record), "random_rotation": network.rotates},
                 "environment": environment(),
@@ -196,7 +198,9 @@ def train(
             save_model(place, manifest, tensors, files=files, overwrite=True)
 
         # The networks do not enter into it, so images that they are trained on serve as well as those held out.
-        reference, about_drift = make_reference(good.pixels, held_out.pixels, np.random.default_rng([config.seed, 3]))
+        reference, about_drift = make_reference(
+            good.pixels, calibration_set.pixels, np.random.default_rng([config.seed, 3])
+        )
         started = time.monotonic()
 
         def write_snapshot(step: int, losses: Mapping[str, float], place: Path) -> None:
@@ -227,7 +231,7 @@ def _scores(inspector: Inspector, pixels: np.ndarray) -> np.ndarray:
 
 
 def calibrate(inspector: Inspector, pixels: np.ndarray, false_alarm_rate: float) -> Calibration:
-    """Threshold, p-values and color scale from held-out good images uint8 [N, H, W, 3]."""
+    """Threshold, p-values and color scale from calibration images uint8 [N, H, W, 3]."""
     scores: list[float] = []
     lows: list[float] = []
     device = next(inspector.parameters()).device
@@ -293,14 +297,14 @@ def _choose_images(
     """The images to train on, those to place the threshold with, and where the latter are from."""
     paths = good_images(data, layout)
     if calibration is not None:
-        held_out = good_images(calibration)
-        shared = {path.resolve() for path in paths} & {path.resolve() for path in held_out}
+        calibration_set = good_images(calibration)
+        shared = {path.resolve() for path in paths} & {path.resolve() for path in calibration_set}
         if shared:
             raise UsageError(
                 f"{len(shared)} calibration images are training images as well, e.g. {min(shared)}: "
                 "a threshold needs good images that the model has not seen"
             )
-        return paths, held_out, str(calibration)
+        return paths, calibration_set, str(calibration)
     if own := calibration_images(data, layout):
         return paths, own, "the data set's own validation images"
     if len(paths) < 3:
@@ -312,14 +316,19 @@ def _choose_images(
     return [paths[i] for i in trained], [paths[i] for i in calibration_indices], "a random part of the good images"
 
 
-def _warn_of_copies(good: DecodedImages, held_out: DecodedImages, reporter: Reporter) -> None:
-    """Say it where held-out images are copies of training images: the threshold would be too low."""
+def _warn_of_copies(good: DecodedImages, calibration_set: DecodedImages, reporter: Reporter) -> None:
+    """Say it where calibration images are copies of training images: the threshold would be too low."""
     trained = dict(zip(good.digests, good.paths, strict=True))
-    copies = [(path, trained[d]) for d, path in zip(held_out.digests, held_out.paths, strict=True) if d in trained]
+    copies = [
+        (path, trained[d])
+        for d, path in zip(calibration_set.digests, calibration_set.paths, strict=True)
+        if d in trained
+    ]
     if copies:
         reporter.warning(
-            f"{len(copies)} of {len(held_out.paths)} held-out images are copies of training images, e.g. {copies[0][0]} of "
-            f"{copies[0][1]}: the threshold may be too low; remove copies, or place it with other images by --calibration"
+            f"{len(copies)} of {len(calibration_set.paths)} calibration images are copies of training images, "
+            f"e.g. {copies[0][0]} of {copies[0][1]}: the threshold may be too low; "
+            "remove copies, or give other images with --calibration"
         )
 
 

@@ -15,7 +15,7 @@ from shiftproof.report.benchmark_tables import MEAN, MEAN_OVER_SHIFTS, in_percen
 from shiftproof.report.page import write_page
 from shiftproof.report.robustness import shift_and_severity
 
-_DRAWN = {"image_auroc": "image AUROC", "false_alarm_rate": "false alarms at the frozen threshold"}
+_DRAWN = {"image_auroc": "image AUROC", "false_alarm_rate": "false alarms at the fixed threshold"}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ SHOWN = ("image_auroc", "pixel_auroc", "aupro_30")
 HEAD = "image AUROC / pixel AUROC / AUPRO to 0.3, in per cent"
 BY_CONDITION = "every condition, mean over categories"
 RATES = ("false_alarm_rate", "detection_rate")
-RATES_HEAD = "false alarms / detected at the frozen threshold, in per cent"
+RATES_HEAD = "false alarms / detected at the fixed threshold, in per cent"
 MEAN, MEAN_OVER_SHIFTS = "mean", "mean over the shifts"  # names of lines that are means of the others
 MANY = 6  # methods beside each other, at most: more stand one below the other
 

@@ -83,7 +83,7 @@ def histogram(
     *,
     labels: tuple[str, str] = ("good", "defective"),
 ) -> str:
-    """Draw the scores of good images upwards, of defective ones downwards, and the frozen threshold between them.
+    """Draw the scores of good images upwards, of defective ones downwards, and the fixed threshold between them.
 
     Heights are shares of each class, so that a small class can be read beside a large one. Bins are closed on the right: a
     score equal to the threshold is called good, and lies left of the line.
@@ -91,7 +91,7 @@ def histogram(
     Args:
         good: float [N], image scores of good images (or of all images, where the truth is not known).
         defective: float [M], image scores of defective images; empty leaves the lower half out.
-        threshold: the frozen threshold, in units of the scores.
+        threshold: the fixed threshold, in units of the scores.
         labels: what the two groups are called; fixed words of this package, not text from files.
 
     Returns:
@@ -149,13 +149,13 @@ def roc(
     *,
     operating_point: tuple[float, float] | None = None,
 ) -> str:
-    """Draw the ROC curve, and where on the plane the frozen threshold works.
+    """Draw the ROC curve, and where on the plane the fixed threshold works.
 
     Args:
         fpr: float [K], false-alarm rates, rising; empty where a class is absent.
         tpr: float [K], detection rates.
         auroc: the area under it, or None.
-        operating_point: (false-alarm rate, detection rate) at the frozen threshold.
+        operating_point: (false-alarm rate, detection rate) at the fixed threshold.
 
     Returns:
         an ``<svg>`` element.
@@ -185,7 +185,7 @@ def roc(
         parts.append(f'<circle class="operating-point" cx="{a:.1f}" cy="{b:.1f}" r="5"/>')
         anchor, shift = ("end", -11) if a > left + 0.62 * side else ("start", 11)
         parts.append(
-            f'<text class="threshold-label" x="{a + shift:.1f}" y="{b + 17:.1f}" text-anchor="{anchor}">frozen threshold</text>'
+            f'<text class="threshold-label" x="{a + shift:.1f}" y="{b + 17:.1f}" text-anchor="{anchor}">fixed threshold</text>'
         )
     if auroc is not None:
         parts.append(f'<text class="threshold-label" x="{left}" y="34">area {auroc:.3f}</text>')

@@ -1,4 +1,4 @@
-"""The report of `shiftproof evaluate`: what the detector is worth at its frozen threshold, and where it is wrong."""
+"""The report of `shiftproof evaluate`: what the detector is worth at its fixed threshold, and where it is wrong."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class ScoredImage:
     defect_type: str  # "good", "scratch_head", ...
     defective: bool  # the truth, from the folder
     score: float  # image score, unrounded
-    p_value: float | None  # conformal, against the held-out good images
-    verdict: str  # "good" or "defective", at the frozen threshold
+    p_value: float | None  # conformal, against the calibration images
+    verdict: str  # "good" or "defective", at the fixed threshold
     condition: str = "clean"  # key of metrics.json
 
     @property
@@ -89,7 +89,7 @@ class _Row:
     image: Mapping[str, float | None]
     pixel: Mapping[str, float | None]
     threshold: Mapping[str, float | None]
-    conditional: Mapping[str, float | None]  # empty where the frozen threshold judged alone
+    conditional: Mapping[str, float | None]  # empty where the fixed threshold judged alone
     summary: bool  # mean or worst of others
     named: Mapping[
         str, Mapping[str, str | None]

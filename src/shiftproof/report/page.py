@@ -144,7 +144,7 @@ def model_card(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         "epochs": config.get("epochs"),
         "seed": config.get("seed"),
         "training images": data.get("train_images"),
-        "held-out good images": data.get("calibration_images"),
+        "calibration images": data.get("calibration_images"),
         "training time": duration(_mapping(manifest, "training").get("seconds")),
         "teacher weights, SHA-256": teacher.get("sha256"),
         "data fingerprint": data.get("fingerprint"),

@@ -27,7 +27,7 @@ class PredictionReport:
 
     title: str  # names model and images
     calibration_sentence: str  # what the threshold promises, from `Calibration.sentence`
-    threshold: float  # the frozen threshold
+    threshold: float  # the fixed threshold
     low: float  # colour scale of the heatmaps: drawn coolest
     high: float  # drawn hottest
     scores: NDArray[np.float64]  # [N], of all images that were inspected

@@ -1,7 +1,7 @@
 """What shifts do to a detector, as facts: which break the promise of its threshold, which blind it, which are the worst.
 
 A shift can fail a detector in two ways, and an AUROC shows neither: good parts are called defective, or defects are called
-good. Both are read at the frozen threshold.
+good. Both are read at the fixed threshold.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class ConditionScores:
     defective: NDArray[np.bool_]  # [N], the truth, from the folder
     scores: NDArray[np.float64]  # [N], image scores, unrounded
     images: NDArray[np.int64]  # [N], rising: which images of the set these are
-    flagged: NDArray[np.bool_] | None = None  # [N], verdicts by look; None: the frozen threshold's
+    flagged: NDArray[np.bool_] | None = (
+        None  # [N], verdicts by the shift-conditional threshold; None: the fixed threshold's
+    )
 
     def split(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores of good and of defective images."""
@@ -50,7 +52,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Point:
-    """One condition of a family, at the frozen threshold."""
+    """One condition of a family, at the fixed threshold."""
 
     condition: str  # key of metrics.json
     severity: int  # 1 to 5, 0 when clean

@@ -91,7 +91,7 @@ def score_row_head(threshold: float, axis: Axis) -> str:
         label(line, 12, f"threshold {threshold:#.4g}", "threshold-label", 0, width),
         f'<line class="threshold" x1="{line:.1f}" x2="{line:.1f}" y1="18" y2="26"/>',
     ]
-    return svg(width, 26, f"The frozen threshold, {threshold:#.4g}", parts)
+    return svg(width, 26, f"The fixed threshold, {threshold:#.4g}", parts)
 
 
 def score_row_foot(axis: Axis) -> str:

@@ -119,7 +119,7 @@ def shift_section(
         conditions: content of metrics.json.
         scores: by condition.
         promise: of the threshold.
-        threshold: the frozen one.
+        threshold: the fixed one.
     """
     found = families(conditions, promise)
     if not found or threshold is None:

@@ -90,7 +90,7 @@ def test_the_operating_point_lies_where_the_rates_say() -> None:
     (frame,) = elements(svg, "frame")
     middle = float(frame.get("x")) + float(frame.get("width")) / 2
     assert (float(point.get("cx")), float(point.get("cy"))) == (middle, float(frame.get("y")))
-    assert {"area 0.750", "frozen threshold"} <= set(words(svg))
+    assert {"area 0.750", "fixed threshold"} <= set(words(svg))
 
 
 def test_a_class_that_is_absent_is_said_so() -> None:

@@ -99,7 +99,7 @@ def report() -> EvaluationReport:
     return EvaluationReport(
         title="rdpp on screw",
         manifest={"method": "rdpp", "shiftproof": "0.1.0", "config": {"image_size": [256, 320], "seed": 7}},
-        calibration_sentence="60 held-out good images: at 95 % confidence at most 4.9 % false alarms",
+        calibration_sentence="60 calibration images: at 95 % confidence at most 4.9 % false alarms",
         promise=Promise(0.05, 0.95),
         conditions={"clean": metrics(auroc=0.91666)},
         scores=scores_of(scores),

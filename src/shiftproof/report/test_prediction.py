@@ -33,7 +33,7 @@ def report(count: int, failures: list[dict[str, str]], failed: int | None = None
     image = np.zeros((8, 8, 3), np.uint8)
     return PredictionReport(
         title="line 3",
-        calibration_sentence="60 held-out good images: at most 4.9 %",
+        calibration_sentence="60 calibration images: at most 4.9 %",
         threshold=0.5,
         low=0.0,
         high=1.0,

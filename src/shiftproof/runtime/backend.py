@@ -57,14 +57,14 @@ channels come last, np.moveaxis(pixels, 1, -1) puts them there
     if pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[1:] == expected and len(pixels):
         return np.ascontiguousarray(pixels)
     if pixels.dtype != np.uint8:
-        mend = "give 0 to 255 as uint8, without normalisation: that is in the graph"
+        fix = "give 0 to 255 as uint8, without normalisation: that is in the graph"
     elif pixels.shape == expected:
-        mend = "a single image is a batch of one, pixels[None]"
+        fix = "a single image is a batch of one, pixels[None]"
     elif pixels.ndim == 4 and pixels.shape[1:] == (3, *size):
-        mend = "channels come last, np.moveaxis(pixels, 1, -1) puts them there"
+        fix = "channels come last, np.moveaxis(pixels, 1, -1) puts them there"
     elif pixels.ndim == 4 and pixels.shape[-1] != 3:
-        mend = "give three channels, red first: drop alpha, repeat gray"
+        fix = "give three channels, red first: drop alpha, repeat gray"
     else:
-        mend = "resize with shiftproof.data.resize_image, as in training, or let Detector.inspect do it"
+        fix = "resize with shiftproof.data.resize_image, as in training, or let Detector.inspect do it"
     shape = f"uint8 [B, {size[0]}, {size[1]}, 3]"
-    raise ImageError(f"pixels of shape {pixels.shape} and type {pixels.dtype}: expected {shape}; {mend}")
+    raise ImageError(f"pixels of shape {pixels.shape} and type {pixels.dtype}: expected {shape}; {fix}")

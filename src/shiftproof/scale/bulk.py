@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data import in_order, is_listing
-from shiftproof.detector import BATCH, THRESHOLDS, Inspection, backend_for, load
+from shiftproof.detector import BATCH, THRESHOLD_MODES, Inspection, backend_for, load
 from shiftproof.errors import BackendError, DataError, ImageError
 from shiftproof.model_io import MANIFEST, load_manifest, sha256_file
 from shiftproof.pipelines.inputs import Missing, find_inputs, naming
@@ -34,7 +34,7 @@ class Scoring:
     model: Path
     backend: str  # by name
     correction: bool | None
-    threshold: str
+    threshold_mode: str
     threads: int  # of the processor
     common: Path | None  # folder above all images, below which heatmaps are named; None draws none
 
@@ -47,7 +47,7 @@ def predict_with_ray(
     cluster: Cluster | None = None,
     backend: str = AUTO,
     correction: bool | None = None,
-    threshold: str = "frozen",
+    threshold_mode: str = "fixed",
     heatmaps: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Totals:
@@ -65,7 +65,7 @@ def predict_with_ray(
         cluster: where to run; this machine by default.
         backend: as :func:`shiftproof.load` takes it; chosen once, for all workers.
         correction: likewise.
-        threshold: likewise.
+        threshold_mode: likewise.
         heatmaps: draw them, and masks, as well.
         on_progress: is told (images done, images in all).
 
@@ -74,11 +74,11 @@ def predict_with_ray(
             again and again. Interrupted: Ctrl-C or SIGTERM; finished shards stay.
     """
     folder = Path(out).absolute()  # workers are elsewhere
-    scoring = _scoring(Path(model).absolute(), backend, correction, threshold)
+    scoring = _scoring(Path(model).absolute(), backend, correction, threshold_mode)
     with alone(folder):
         clear_outputs(folder, ["report.html", "predictions.csv"])
         folders: set[Path] = set()
-        how = f"{scoring.backend} {scoring.correction} {scoring.threshold} {heatmaps}"
+        how = f"{scoring.backend} {scoring.correction} {scoring.threshold_mode} {heatmaps}"
         settings = f"{sha256_file(scoring.model / MANIFEST)} {how}"
         shards = cut(_absolute(inputs, folder, folders), folder, settings)
         shards.tidy()
@@ -93,12 +93,12 @@ def predict_with_ray(
         return totals(shards, FAILURES)
 
 
-def _scoring(model: Path, backend: str, correction: bool | None, threshold: str) -> Scoring:
+def _scoring(model: Path, backend: str, correction: bool | None, threshold_mode: str) -> Scoring:
     """What is known before Ray is there; refuses what no worker could do."""
     chosen = backend_for(model, load_manifest(model), backend, correction)
-    if threshold != THRESHOLDS[0]:
-        load(model, chosen, correction=correction, threshold=threshold)
-    return Scoring(model, chosen, correction, threshold, 1, None)
+    if threshold_mode != THRESHOLD_MODES[0]:
+        load(model, chosen, correction=correction, threshold_mode=threshold_mode)
+    return Scoring(model, chosen, correction, threshold_mode, 1, None)
 
 
 def _absolute(inputs: Sequence[str | Path], out: Path, folders: set[Path]) -> Iterator[list[Path]]:
@@ -173,7 +173,7 @@ class Scorer:
         self._shards = shards
         self._how = how
         self._detector = load(
-            how.model, how.backend, correction=how.correction, threads=how.threads, threshold=how.threshold
+            how.model, how.backend, correction=how.correction, threads=how.threads, threshold_mode=how.threshold_mode
         )
         self._name_of = naming([how.common]) if how.common else None
         shards.end("model")

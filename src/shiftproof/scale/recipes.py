@@ -123,7 +123,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                     "the hardest 10",
                     "the structure loss sums over positions; the reference averages, which makes it about 1e-3 of the rest",
                     "segmentation: Adam for 80 passes over batches of 16; the reference SGD for 100 over batches of 32",
-                    "segmentation: its logit and the distance are added in standard deviations of held-out good images",
+                    "segmentation: its logit and the distance are added in standard deviations of calibration images",
                     "correction: towards channel quantiles of many training images; the reference has it commented out",
                     "oracle: the reference takes the best mean of image and pixel F1 on the test set, every ten epochs, in "
                     "each of its two parts; here the best image AUROC, in the second part",

@@ -130,4 +130,4 @@ def test_a_model_that_kills_its_workers_is_given_up(shards, tmp_path):
     for _ in range(8):
         shards.begin("model")
     with pytest.raises(WorkerError, match="die again and again while they load"):
-        Scorer(shards, Scoring(tmp_path / "model", "torch", None, "frozen", 1, None), workers=2)
+        Scorer(shards, Scoring(tmp_path / "model", "torch", None, "fixed", 1, None), workers=2)

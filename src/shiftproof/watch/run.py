@@ -59,7 +59,7 @@ class Watch:
     first, the image is inspected at the next start; after it, never again, and the next start does what is left.
 
     Args:
-        detector: with its frozen threshold.
+        detector: with its fixed threshold.
         folder: to watch.
         output: that lines are appended to.
         journal: beside it.

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from shiftproof.data.annotations import Shape
 from shiftproof.errors import DataError
 
 
@@ -27,8 +28,15 @@ class LabelledImage:
     """The folder's or the table's word, never the mask's: a small defect stays a defect at any size."""
     masks: tuple[Path, ...] = ()
     """Its ground-truth masks, which are united; none for good images, and for all in a data set without masks."""
+    shapes: tuple[Shape, ...] = ()
+    """Defects as an annotation tool draws them; united with the masks."""
     variant: str = ""
     """How it was taken, where file names say so: the lighting in MVTec AD 2 (``regular``, ``overexposed``, ...)."""
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether something says where its defects are."""
+        return bool(self.masks or self.shapes)
 
 
 @dataclass(frozen=True)

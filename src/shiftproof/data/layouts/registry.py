@@ -9,23 +9,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.data.annotations import draw_shapes
+from shiftproof.data.layouts.annotated import AnnotatedImages
 from shiftproof.data.layouts.base import LabelledImage, LabelledSet, Layout
-from shiftproof.data.layouts.categories import BeanTech, Category, Category2, Category3D, Loco, Plain
-from shiftproof.data.layouts.files import folders, refusing_unlistable
+from shiftproof.data.layouts.categories import BeanTech, Category, Category2, Category3D, Everything, Loco, Plain
+from shiftproof.data.layouts.files import folders, folders_of, refusing_unlistable
 from shiftproof.data.layouts.kolektor import Kolektor
 from shiftproof.data.layouts.tables import NEVER_TRAINED_ON, Manifest, VisA, refuse
 from shiftproof.data.masks import read_mask
+from shiftproof.data.source import read_orientation, turn
+from shiftproof.data.vocabulary import Meaning, meaning
 from shiftproof.errors import DataError, unknown
 
 LAYOUTS: dict[str, Layout] = {
     "manifest": Manifest(),
     "visa": VisA(),
     "ksdd": Kolektor(),
+    "annotated": AnnotatedImages(),
     "mvtec-2": Category2(),
     "mvtec-3d": Category3D(),
     "mvtec-loco": Loco(),
     "btad": BeanTech(),
     "mvtec": Category(),  # fits what is laid out like it
+    "all-good": Everything(),  # only where it is named
     "folder": Plain(),  # fits anything: stays last
 }
 """Known layouts by name, in the order in which they are tried."""
@@ -90,11 +96,13 @@ def good_images(root: Path | str, layout: str = "auto") -> list[Path]:
             not a known name.
     """
     root = Path(root)
-    _refuse_test_images(root)
     name = recognise_layout(root, layout)
+    _refuse_test_images(root)
+    if name == "folder" and not _is_category(root):
+        _refuse_defects(root)
     found = LAYOUTS[name].good(root)
     allowed = [path for path in found if not _below_test(path, root)]
-    if name == "folder":  # by its name perhaps, for a data set that it does not fit
+    if name in ("folder", "all-good"):  # by its name perhaps, for a data set that it does not fit
         above = {path: "/".join(path.relative_to(root).parts[:-1][:1]) for path in allowed}
         protected = {folder for folder in set(above.values()) if _protected(root, folder)}
         allowed = [path for path in allowed if above[path] not in protected]
@@ -147,18 +155,30 @@ def load_mask(item: LabelledImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
     Raises:
         DataError: the item has no mask, or one of another size; ImageError: it cannot be read.
     """
-    united = np.zeros(shape, dtype=bool)
-    if item.defective and not item.masks:
+    size = (shape[0], shape[1])
+    if item.defective and not item.has_mask:
         raise DataError(f"{item.name}: has no mask; pixel figures need ground_truth/{item.defect_type}")
+    united = draw_shapes(item.shapes, size, item.name) if item.shapes else np.zeros(size, dtype=bool)
     for path in item.masks:
-        mask = read_mask(path)
-        if mask.shape != tuple(shape):
-            raise DataError(
-                f"{path}: mask of {mask.shape[1]}x{mask.shape[0]} pixels for an image of {shape[1]}x{shape[0]} "
-                f"({item.name}); expected the same size"
-            )
-        united |= mask
+        united |= fitted_mask(path, read_mask(path), item, size)
     return united
+
+
+def fitted_mask(path: Path, mask: NDArray[np.bool_], item: LabelledImage, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask of its image's (height, width), turned as the image is where it was drawn before that.
+
+    Raises:
+        DataError: it has another size.
+    """
+    if mask.shape == size:
+        return mask
+    orientation = read_orientation(item.path) if mask.shape == size[::-1] else 1
+    if orientation in (5, 6, 7, 8):
+        return turn(mask, orientation)
+    raise DataError(
+        f"{path}: mask of {mask.shape[1]}x{mask.shape[0]} pixels for an image of {size[1]}x{size[0]} "
+        f"({item.name}); expected the same size"
+    )
 
 
 def _recognised(root: Path) -> str | None:
@@ -197,6 +217,18 @@ def _refuse_test_images(root: Path) -> None:
                     f"{root}: lies in the {folder.name} images of {folder.parent}, which are never trained on; "
                     f"give {folder.parent}"
                 )
+
+
+def _refuse_defects(root: Path) -> None:
+    """Refuse a folder that is called defective, or masks, beside one that is called good."""
+    place = root.absolute()
+    if root.is_dir() and meaning(place.name) in (Meaning.DEFECTIVE, Meaning.MASK):
+        good = [path.name for path in folders_of(place.parent, Meaning.GOOD)]
+        if good:
+            raise DataError(
+                f"{root}: its name says {meaning(place.name).value}, beside {', '.join(good)}; give {place.parent} or "
+                f"{place.parent / good[0]}; --layout all-good takes it as it is"
+            )
 
 
 def _protected(root: Path, inside: str) -> bool:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from shiftproof.data.layouts.base import LabelledImage, LabelledSet, Layout, MissingSplitError
 from shiftproof.data.layouts.files import has_child, natural_key, relative_name
+from shiftproof.data.vocabulary import Meaning, meaning
 from shiftproof.errors import DataError
 
-GOOD_LABELS = frozenset({"good", "normal", "ok"})
-"""Labels of good images, in lower case; any other names a kind of defect."""
 SPLITS = ("train", "calibration", "test")
 COLUMNS = ("image", "label", "mask", "split")
 REQUIRED = ("image", "label", "split")
@@ -35,7 +34,7 @@ class Row:
 
     @property
     def good(self) -> bool:
-        return self.label.casefold() in GOOD_LABELS
+        return meaning(self.label) is Meaning.GOOD
 
 
 class Table(Layout):
@@ -193,7 +192,7 @@ def judge(root: Path, rows: Iterable[Row], problems: list[str]) -> tuple[list[Ro
         folders = Path(relative_name(root, row.image)).parts[:-1]
         if row.split not in SPLITS:
             reason = f"split {row.split!r}; expected {', '.join(SPLITS)}"
-        elif row.label.isdecimal():
+        elif row.label.isdecimal() or meaning(row.label) is Meaning.UNCLEAR:
             reason = f"label {row.label!r} may mean either; expected good, or the name of a kind of defect"
         elif row.split != "test" and not row.good:
             reason = f"{row.image} is {row.label}, but in the split {row.split}; only good images are learnt from"

@@ -82,7 +82,7 @@ def test_nothing_that_is_tested_on_is_learnt_from(made, layout):
     tested = real(item.path for item in labelled_images(root).images) | real(
         LAYOUTS[recognise_layout(root)].unlabelled(root)
     )
-    held_out = real(calibration_images(root))
+    calibration_set = real(calibration_images(root))
     for name in (*LAYOUTS, "auto"):  # by a wrong name, too
         try:
             learnt = real(good_images(root, name))
@@ -90,7 +90,7 @@ def test_nothing_that_is_tested_on_is_learnt_from(made, layout):
             continue
         assert not learnt & tested
         if name == "auto":
-            assert not learnt & held_out
+            assert not learnt & calibration_set
 
 
 @pytest.mark.parametrize("layout", [name for name in MADE if name != "folder"])

@@ -121,10 +121,10 @@ def test_images_elsewhere_have_names_that_stay_inside(root, tmp_path):
 
 def test_folders_beside_a_manifest_are_refused_but_not_beside_a_table_of_another_kind(root):
     assert "never trained on" in complaint(good_images, root / "images")
-    assert "never trained on" in complaint(good_images, root, "folder")
+    assert "never trained on" in complaint(good_images, root, "all-good")
     write(root, "shipment,date\n1,2024\n")
     assert len(good_images(root / "images")) == 15
-    assert len(good_images(root, "folder")) == 18  # masks too: whoever names the layout is believed
+    assert len(good_images(root, "all-good")) == 18  # masks too: whoever names the layout is believed
 
 
 def test_two_manifests(root):

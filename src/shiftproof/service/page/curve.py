@@ -12,7 +12,7 @@ _BINS = 30
 
 
 def score_curve(calibration: Calibration, score: float | None = None) -> Markup:
-    """Draw the held-out good scores, the threshold, and one image's score among them.
+    """Draw the calibration scores, the threshold, and one image's score among them.
 
     Args:
         calibration: that the image was judged by.
@@ -36,7 +36,7 @@ def score_curve(calibration: Calibration, score: float | None = None) -> Markup:
     ]
     unit = "image score (logarithmic)" if axis.logarithmic else "image score"
     parts.append(f'<text class="axis" x="{width / 2}" y="{base + 38}" text-anchor="middle">{unit}</text>')
-    title = f"Scores of {len(scores)} held-out good parts; threshold {calibration.threshold:#.4g}"
+    title = f"Scores of {len(scores)} calibration parts; threshold {calibration.threshold:#.4g}"
     if score is not None:
         parts += _mark(axis.at(score), base, score, calibration.is_defective(score), left, width - right)
         title += f"; this image {score:#.4g}"
@@ -61,23 +61,23 @@ def in_words(p_value: float, images: int) -> str:
     """What a p-value says.
 
     Args:
-        p_value: conformal, (1 + held-out good scores as high) / (1 + images).
-        images: held-out good images.
+        p_value: conformal, (1 + calibration scores as high) / (1 + images).
+        images: calibration images.
 
     >>> in_words(1 / 83, 82)
-    'None of the 82 held-out good parts scored as high: at most 1 good part in 83 is expected to.'
+    'None of the 82 calibration parts scored as high: at most 1 good part in 83 is expected to.'
     >>> in_words(30 / 83, 82)
-    '29 of the 82 held-out good parts scored as high or higher: of 100 good parts, about 36 would.'
+    '29 of the 82 calibration parts scored as high or higher: of 100 good parts, about 36 would.'
     """
     reached = round(p_value * (images + 1)) - 1
     parts = "part" if images == 1 else "parts"
     if reached <= 0:
         return (
-            f"None of the {images} held-out good {parts} scored as high: at most 1 good part in {images + 1} "
+            f"None of the {images} calibration {parts} scored as high: at most 1 good part in {images + 1} "
             "is expected to."
         )
     share = 100 * p_value
     return (
-        f"{reached} of the {images} held-out good {parts} scored as high or higher: of 100 good parts, about "
+        f"{reached} of the {images} calibration {parts} scored as high or higher: of 100 good parts, about "
         f"{share:.0f} would."
     )

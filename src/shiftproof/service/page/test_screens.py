@@ -151,10 +151,10 @@ def test_a_score_is_marked_as_it_is_judged(score):
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=40), st.floats(0.001, 1000))
-def test_words_tell_how_many_held_out_scores_were_as_high(scores, score):
+def test_words_tell_how_many_calibration_scores_were_as_high(scores, score):
     calibration = Calibration.from_scores(scores, map_low=0.0)
     words = in_words(calibration.p_value(score), len(scores))
-    reached = sum(held_out >= score for held_out in scores)
+    reached = sum(calibration_set >= score for calibration_set in scores)
     assert words.startswith(f"{reached or 'None'} of the {len(scores)} ")
 
 
