@@ -40,7 +40,7 @@ def compute(cell: Path, data: Path, method: str, arguments: argparse.Namespace, 
             image_size=arguments.image_size,
             seed=seed,
             overwrite=True,
-            method_options=options,
+            **options,
             textures=arguments.textures,
             **({"steps": arguments.steps} if arguments.steps else {}),
         )

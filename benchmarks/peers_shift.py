@@ -47,7 +47,7 @@ from shiftproof.methods.base import to_images
 from shiftproof.model_io import environment, write_json_atomic
 from shiftproof.networks.teacher import Teacher, load_teacher
 from shiftproof.pipelines import evaluate
-from shiftproof.pipelines.train import calibrate
+from shiftproof.pipelines.finalize import calibrate
 from shiftproof.torch_backend import TorchBackend
 from shiftproof.training import fit_size, format_size, parse_size
 

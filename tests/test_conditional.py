@@ -140,7 +140,7 @@ def test_what_cannot_be_is_one_line(conditional, model, product, shiftproof, tmp
         *inspect, "--threshold-mode", "conditional"
     )
     assert "threshold mode 'condtional'" in refused(*inspect, "--threshold-mode", "condtional")
-    assert "conditional calibration 'blnd'" in refused("train", product, tmp_path / "m", "--conditional", "blnd")
+    assert "conditional 'blnd'" in refused("train", product, tmp_path / "m", "--conditional", "blnd")
     unmatched = ("evaluate", conditional, product, "--out", tmp_path / "out", "--no-correction")
     assert "correction is left out" in refused(*unmatched, "--threshold-mode", "conditional")
     own = Path(shutil.copytree(conditional, tmp_path / "own"))

@@ -131,7 +131,7 @@ def test_the_python_side_evaluates_and_trains_as_the_command_line_does(detector,
     with pytest.raises(UsageError, match="unknown setting 'epoch'; did you mean epochs"):
         shiftproof.train(product, tmp_path / "model", epoch=3)
     with pytest.raises(UsageError, match="unknown option of rd 'ssot'"):
-        shiftproof.train(product, tmp_path / "model", method="rd", method_options={"ssot": "off"})
+        shiftproof.train(product, tmp_path / "model", method="rd", ssot="off")
 
 
 def test_a_loaded_model_is_the_one_that_was_trained(detector, product, tmp_path):

@@ -205,7 +205,7 @@ def test_info_counts_the_parts_of_every_method(shiftproof):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--method", "gnl", "--augment", "nonsense"), "unknown augmentation 'nonsense'; did you mean none"),
+        (("--method", "gnl", "--augment", "nonsense"), "unknown augment 'nonsense'; did you mean none"),
         (("--method", "gnl", "--ssot", "off"), "unknown option of gnl 'ssot'"),
         (("--method", "rdpp", "--segmentation"), "unknown option of rdpp 'segmentation'"),
         (("--method", "gnl", "--correction", "everything"), "unknown correction 'everything'"),
@@ -230,7 +230,7 @@ def test_wrong_use_is_refused_in_a_line_before_any_work(shiftproof, product, tmp
         (("gnl",), "empty", "expected textures, such as DTD's pictures; without a folder they are made"),
         (("gnl",), "text", "expected textures, such as DTD's pictures; without a folder they are made"),
         (("gnl",), "damaged", "a texture cannot be used: "),
-        (("rd",), "pictures", "rd makes no synthetic anomalies here: leave --textures out, or train gnl"),
+        (("rd",), "pictures", "rd makes no synthetic anomalies here: leave --textures out"),
         (("fusion",), "pictures", "leave --textures out, or train with --segmentation"),
         (("gnl", "--no-segmentation"), "pictures", "gnl makes no synthetic anomalies here: leave --textures out"),
     ],

@@ -1,4 +1,7 @@
-"""The command line: ``shiftproof COMMAND ...``; ``--debug`` anywhere shows the traceback of an error."""
+"""The command line: ``shiftproof COMMAND ...``.
+
+``--debug`` anywhere shows the traceback of an error; ``--help-all`` shows also the options that ``--help`` leaves out.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from shiftproof.cli.console import ERR, printable
 from shiftproof.cli.data import data
 from shiftproof.cli.drift import drift
 from shiftproof.cli.service import serve
+from shiftproof.cli.train import train_command
 from shiftproof.cli.watch import watch
 from shiftproof.errors import ShiftproofError
 
@@ -21,8 +25,8 @@ REFUSED = 2  # exit code: wrong use, or nothing to work on
 STOPPED = 130  # exit code: Ctrl-C
 
 
-def build_app() -> App:
-    """The application with its commands."""
+def build_app(*, show_all: bool = False) -> App:
+    """Return the application with its commands; with ``show_all`` the help has every option."""
     from shiftproof import __version__
 
     app = App(
@@ -34,7 +38,7 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `run` says a line of its own
     )
-    for command in (*COMMANDS, benchmark, data, drift, serve, watch):
+    for command in (train_command(show_all=show_all), *COMMANDS, benchmark, data, drift, serve, watch):
         app.command(command)
     return app
 
@@ -46,10 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; an error becomes one line on standard error and an exit code."""
-    debug = "--debug" in arguments
+    debug, show_all = "--debug" in arguments, "--help-all" in arguments
+    arguments = ["--help" if each == "--help-all" else each for each in arguments if each != "--debug"]
     warnings.filterwarnings("ignore", module="PIL")  # of metadata; an image that cannot be read is an error of its own
     try:
-        result = build_app()([a for a in arguments if a != "--debug"], exit_on_error=False, print_error=False)
+        result = build_app(show_all=show_all)(arguments, exit_on_error=False, print_error=False)
     except (CycloptsError, ShiftproofError) as error:
         if debug:
             raise

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from shiftproof.cli.console import ERR, Bar, say, table, warn
 from shiftproof.cli.executor import choose_cluster
 from shiftproof.cli.options import Whole
+from shiftproof.config import parse_settings
 
 INCOMPLETE = 3  # exit code: finished, but some cells failed or some images could not be used
 Several = Parameter(consume_multiple=True)
@@ -104,7 +105,7 @@ def benchmark(
     from shiftproof.scale import benchmark as run
     from shiftproof.scale.compute import Telling
     from shiftproof.scale.local import Work, run_local
-    from shiftproof.scale.plan import Request, parse_settings
+    from shiftproof.scale.plan import Request
     from shiftproof.scale.ray_engine import RayEngine
 
     request = Request(

@@ -4,177 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from shiftproof.cli.console import Bar, say, table, warn
 from shiftproof.cli.deploy import export, profile
 from shiftproof.cli.options import Whole
-from shiftproof.cli.predict import FAILED_INPUTS, Correction, failed, predict
-from shiftproof.errors import UsageError
+from shiftproof.cli.predict import Correction, failed, predict
+from shiftproof.config import DEFAULT_METHOD
 from shiftproof.report.page import duration, number, percent
 from shiftproof.reporter import Reporter
-
-
-def train(
-    data: Path,
-    model: Path,
-    /,
-    *,
-    method: str | None = None,
-    backbone: str | None = None,
-    weights: Path | None = None,
-    image_size: str = "256",
-    epochs: Whole | None = None,
-    steps: Whole | None = None,
-    seed: Whole = 0,
-    calibration: Path | None = None,
-    false_alarm_rate: float = 0.05,
-    layout: str = "auto",
-    resume: bool = False,
-    overwrite: bool = False,
-    batch_size: Whole | None = None,
-    learning_rate: float | None = None,
-    optimizer: str | None = None,
-    schedule: str | None = None,
-    precision: str | None = None,
-    devices: Whole | None = None,
-    student: str | None = None,
-    distillation: str | None = None,
-    ssot: str | None = None,
-    augment: str | None = None,
-    random_rotation: str | None = None,
-    denoise_augmentation: Annotated[bool | None, Parameter(negative="--no-denoise-augmentation")] = None,
-    textures: Path | None = None,
-    segmentation: Annotated[bool | None, Parameter(negative="--no-segmentation")] = None,
-    correction: str | None = None,
-    correction_weight: float | None = None,
-    conditional: str = "none",
-) -> int:
-    """Train on images of good parts and write a model folder.
-
-    Parameters
-    ----------
-    data
-        Folder of good images (flat or nested), a category with train/good, or a manifest. Nothing below test/ is read.
-    model
-        Folder to write.
-    method
-        rd, rdpp, gnl or fusion.
-    backbone
-        Teacher: a timm name with its pretrained tag; tf_efficientnet_lite0.in1k by default.
-    weights
-        File with the teacher's weights (safetensors or a plain state dict), for sites without a model hub.
-    image_size
-        N or HxW: what images are resized to.
-    epochs
-        Passes over the training images, instead of the fixed number of steps.
-    steps
-        Batches in all; by default the same fixed number for every product.
-    seed
-        Of weights, order, augmentation and split. Same seed, same machine: same model.
-    calibration
-        Folder of further good images to place the threshold with, instead of DATA's own validation images or a part of it.
-    false_alarm_rate
-        Wanted among good images at the threshold.
-    layout
-        How DATA is laid out: auto, or a name of docs/data.md, such as mvtec, visa or folder.
-    resume
-        Go on from the checkpoint of an interrupted training; give the other options as before.
-    overwrite
-        Replace a model that is there.
-    batch_size
-        Images in a step, over all devices.
-    learning_rate
-        At its peak; RD++'s projection takes a fifth of it.
-    optimizer
-        adamw, or adam as in the papers.
-    schedule
-        one-cycle, or constant as in the papers.
-    precision
-        auto, 32 or bf16.
-    devices
-        Processes; more than one trains with DDP.
-    student
-        auto, paper or lightweight.
-    distillation
-        hard, position, or flattened as in the papers.
-    ssot
-        Of rdpp and fusion: pairwise, reference (zero, as the reference code computes it) or off.
-    augment
-        AugMix views: none, blind (without the operations of the test shifts) or production (all that helps). The default
-        of gnl and fusion is blind.
-    random_rotation
-        Views rotated by any angle: never, always, or auto (if the good images have every direction).
-    denoise_augmentation
-        Views without the fine detail that image correction removes with noise.
-    textures
-        Folder of pictures, such as DTD, that synthetic anomalies are made of; without one they are made.
-    segmentation
-        Of gnl and fusion: train the segmentation head, or leave it out.
-    correction
-        Correct global shifts of the image, of the features, of both, or none.
-    correction_weight
-        Blend weight of corrected features, 0 to 1.
-    conditional
-        Place thresholds for drifted images as well, with calibration images that are shifted: none, blind (by nothing that
-        the papers test with) or production (by all shifts).
-    """
-    from shiftproof.pipelines import train as pipeline
-
-    if epochs is not None and steps is not None:
-        raise UsageError("--epochs and --steps both say how long to train: give one of them")
-    reporter, bar = _reporter()
-    schedule_options = {
-        "epochs": epochs,
-        "steps": steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "optimizer": optimizer,
-        "schedule": schedule,
-        "precision": precision,
-        "devices": devices,
-    }
-    options = {
-        "student": student,
-        "distillation": distillation,
-        "ssot": ssot,
-        "augment": augment,
-        "random_rotation": random_rotation,
-        "denoise_augmentation": denoise_augmentation,
-        "segmentation": segmentation,
-        "correction": correction,
-        "correction_weight": correction_weight,
-    }
-    with bar:
-        detector = pipeline.train(
-            data,
-            model,
-            method=method or pipeline.DEFAULT_METHOD,
-            backbone=backbone or pipeline.DEFAULT_BACKBONE,
-            weights=weights,
-            layout=layout,
-            calibration=calibration,
-            false_alarm_rate=false_alarm_rate,
-            resume=resume,
-            overwrite=overwrite,
-            method_options=_set(options),
-            textures=textures,
-            conditional=conditional,
-            reporter=reporter,
-            image_size=image_size,
-            seed=seed,
-            **_set(schedule_options),
-        )
-    facts, record = detector.manifest["data"], detector.manifest["training"]
-    say(
-        f"trained {detector.manifest['method']} on {facts['train_images']} good images: "
-        f"{record['steps']} steps in {duration(record['seconds'])}"
-    )
-    say(f"threshold {detector.calibration.threshold:.4f}; {detector.calibration.sentence()}")
-    say(f"model: {model}")
-    return FAILED_INPUTS if facts["unreadable"] else 0
 
 
 def evaluate(
@@ -366,7 +204,6 @@ def _show_backbone(name: str, method: str | None) -> None:
 
     from shiftproof.methods import method_class
     from shiftproof.networks.teacher import Teacher, describe_teacher
-    from shiftproof.pipelines.train import DEFAULT_METHOD
 
     kind = method_class(method or DEFAULT_METHOD)
     teacher_info = describe_teacher(name)
@@ -390,8 +227,4 @@ def _reporter() -> tuple[Reporter, Bar]:
     return Reporter(info=say, warning=warn, progress=bar), bar
 
 
-def _set(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-COMMANDS = (train, evaluate, predict, corrupt, export, profile, info, demo)
+COMMANDS = (evaluate, predict, corrupt, export, profile, info, demo)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shiftproof.config import MethodConfig
 from shiftproof.errors import unknown
-from shiftproof.methods.base import Inspector, Method, MethodConfig, exact_inference, to_images
+from shiftproof.methods.base import Inspector, Method, exact_inference, to_images
 from shiftproof.methods.fusion import Fusion
 from shiftproof.methods.gnl import Gnl
 from shiftproof.methods.rd import Rd

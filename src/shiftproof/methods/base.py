@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shiftproof.errors import ModelError, UsageError, unknown
-from shiftproof.methods.losses import DISTILLATIONS
+from shiftproof.config import MethodConfig
+from shiftproof.errors import ModelError
 from shiftproof.networks.anomaly_map import (
     LearnedNormalization,
     SmoothUpsampling,
@@ -22,64 +21,18 @@ from shiftproof.networks.anomaly_map import (
     median_normalization,
 )
 from shiftproof.networks.correction import FeatureMatching, SpectrumCorrection, ToneCorrection
-from shiftproof.networks.student import STUDENTS
 from shiftproof.networks.teacher import Teacher, stage_modules
-from shiftproof.synthesis.augmix import AUGMENTATIONS, augmix
+from shiftproof.reporter import Reporter
+from shiftproof.synthesis.augmix import augmix
 from shiftproof.synthesis.random_rotation import has_every_direction, random_rotation
+from shiftproof.synthesis.textures import Textures
 
 Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] per stage, fine to coarse
-SCORE_NORMALIZATIONS = ("median", "learned", "none")
-CORRECTIONS = ("none", "image", "features", "both")
-CORRECTION_WEIGHT = 0.5  # as in ATTA
-RANDOM_ROTATIONS = ("never", "auto", "always")
 DENOISE_DEVIATIONS = (0.005, 0.15)  # range of the noise's standard deviation for denoised views; gray levels are 0 to 1
 NORMAL = "normal"  # the view that is the image itself; its teacher features never change and are cached
 MASKS = "masks"  # key in a phase's views: the masks of synthetic defects, which the teacher does not read
 STATISTICS_IMAGES = 128  # most training images that correction and score normalization are fitted to
 CHUNK = 8  # images per forward pass while statistics are fitted
-
-
-@dataclass(frozen=True)
-class MethodConfig:
-    """Settings that every method has."""
-
-    student: str = "auto"  # "paper", "lightweight", or "auto": paper for a ResNet, lightweight for any other teacher
-    distillation: str = "hard"  # "hard", "position" or "flattened" (the papers'); see methods/losses.py
-    hard_fraction: float = 0.02  # fraction of a stage's positions that the hard loss takes
-    smoothing_sigma: float = 4.0  # of the Gaussian over the anomaly map, in pixels of the model's image size
-    score_normalization: str = "median"  # reference of each anomaly map: its own "median", "learned", or "none"
-    correction: str = "image"  # shift correction: "none", "image", "features" (ATTA) or "both"
-    correction_weight: float = CORRECTION_WEIGHT  # blend weight of corrected features, 0 to 1
-    augment: str = (
-        "none"  # AugMix: "none", "blind" (without the test shifts' operations) or "production" (all that helps)
-    )
-    random_rotation: str = (
-        "never"  # views rotated by any angle: "never", "always", or "auto" (synthesis/random_rotation.py)
-    )
-    denoise_augmentation: bool = True  # views denoised as image correction denoises; only with image correction
-    augment_share: float = 0.5  # share of a batch that gets an augmented view (GNL's paper: 1); 0: no views
-
-    def __post_init__(self) -> None:
-        for kind, value, known in (
-            ("student", self.student, STUDENTS),
-            ("distillation loss", self.distillation, DISTILLATIONS),
-            ("score normalization", self.score_normalization, SCORE_NORMALIZATIONS),
-            ("correction", self.correction, CORRECTIONS),
-            ("augmentation", self.augment, ("none", *AUGMENTATIONS)),
-            ("random rotation", self.random_rotation, RANDOM_ROTATIONS),
-        ):
-            if value not in known:
-                raise unknown(kind, value, known)
-        weight, share = self.correction_weight, self.augment_share
-        if not 0 <= weight <= 1:
-            raise UsageError(f"correction weight {weight} is out of range: expected 0 (off) to 1 (full)")
-        if weight != CORRECTION_WEIGHT and self.correction not in ("features", "both"):
-            raise UsageError(
-                f"correction weight {weight} applies to features, and correction is {self.correction!r}: "
-                "leave it out, or set correction to features or both"
-            )
-        if not 0 <= share <= 1:
-            raise UsageError(f"augment share {share} is out of range: expected 0 (no views) to 1 (all images)")
 
 
 class Phase(nn.Module):
@@ -143,6 +96,7 @@ class Method(Phase):
         self.feature_correction = nn.ModuleList(FeatureMatching(c, config.correction_weight) for c in corrected)
         self.correction_enabled = config.correction != "none"
         self.rotates = config.random_rotation == "always"
+        self.textures = Textures()  # textures of synthetic anomalies, where the method makes any; may be replaced
 
     def use_correction(self, enabled: bool) -> None:
         """Switch shift correction off, or on again.
@@ -156,14 +110,19 @@ class Method(Phase):
             )
         self.correction_enabled = enabled
 
-    def prepare(self, pixels: NDArray[np.uint8]) -> None:
+    def prepare(self, pixels: NDArray[np.uint8], reporter: Reporter | None = None) -> None:
         """Resolve settings that depend on the good images, before the training.
 
         Args:
             pixels: uint8 [N, H, W, 3].
+            reporter: receives the result, in words.
         """
-        if self.config.random_rotation == "auto":
-            self.rotates = has_every_direction(pixels)
+        if self.config.random_rotation != "auto":
+            return
+        self.rotates = has_every_direction(pixels)
+        yes = "the good images have every direction: the training uses randomly rotated views"
+        no = "the good images do not have every direction: the training rotates no view"
+        (reporter or Reporter()).info(yes if self.rotates else no)
 
     def augmented_view(self, images: Tensor, rng: np.random.Generator) -> Tensor | None:
         """Return another view of good parts that is as good as the original; None where the settings ask for none.

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from shiftproof.config.methods import DISTILLATIONS, SSOT
 from shiftproof.errors import unknown
 
-DISTILLATIONS = ("hard", "position", "flattened")
-SSOT = ("pairwise", "reference", "off")
 LEAST_UNIT = 0.05  # of a channel in the structure loss, over the mean of all channels' units
 EPSILON = 1e-16  # under a product of two squared norms: a map of zeros has distance 1 and a finite gradient
 

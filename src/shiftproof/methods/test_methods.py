@@ -406,7 +406,7 @@ def test_what_a_shift_has_moved_is_put_right_before_anything_is_compared(teacher
         ({"correction_weight": -0.1}, "correction weight -0.1 is out of range"),
         ({"correction_weight": 0.9}, "correction weight 0.9 applies to features, and correction is 'image'"),
         ({"correction_weight": float("nan")}, "correction weight nan is out of range"),
-        ({"augment": "blnd"}, "unknown augmentation 'blnd'; did you mean blind"),
+        ({"augment": "blnd"}, "unknown augment 'blnd'; did you mean blind"),
         ({"augment_share": -0.5}, "augment share -0.5 is out of range: expected 0 .no views. to 1"),
         ({"random_rotation": "alway"}, "unknown random rotation 'alway'; did you mean always"),
     ],

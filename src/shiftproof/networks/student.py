@@ -21,11 +21,11 @@ import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
+from shiftproof.config.methods import STUDENTS
 from shiftproof.errors import unknown
 
 RESNET_PLANES = (64, 128, 256, 512)
 LIGHTWEIGHT_WIDTHS = (32, 64, 128, 256)
-STUDENTS = ("auto", "paper", "narrow", "lightweight")
 
 
 @dataclass(frozen=True)

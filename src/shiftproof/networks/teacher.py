@@ -24,10 +24,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from shiftproof.config import DEFAULT_BACKBONE
 from shiftproof.errors import UsageError, WeightsError
 
 STRIDES = (4, 8, 16)
-DEFAULT_BACKBONE = "tf_efficientnet_lite0.in1k"
 
 
 @dataclass(frozen=True)

@@ -9,38 +9,45 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import numpy as np
 import torch
 
-from shiftproof.calibration import Calibration, split_calibration
-from shiftproof.calibration.conditional import CONDITIONAL, CONDITIONAL_FILE, ConditionalCalibration, families_of
-from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
-from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_CORRECTION, Detector, load
-from shiftproof.drift.reference import DRIFT, REFERENCE, make_reference
-from shiftproof.errors import DataError, ModelError, UsageError, unknown
-from shiftproof.methods import Inspector, Method, exact_inference, method_class
-from shiftproof.methods.gnl import Gnl
-from shiftproof.model_io import MANIFEST, TRAINING, environment, refuse_occupied, save_model
-from shiftproof.networks.teacher import DEFAULT_BACKBONE, load_teacher, teacher_manifest
+from shiftproof.config import (
+    CONFIGS,
+    DEFAULT_BACKBONE,
+    DEFAULT_METHOD,
+    MethodConfig,
+    TrainConfig,
+    TrainOptions,
+    build_config,
+    fit_size,
+    format_size,
+    parse_size,
+    steps_per_epoch,
+)
+from shiftproof.config.settings import Settings
+from shiftproof.detector import Detector, load
+from shiftproof.errors import ModelError, UsageError, unknown
+from shiftproof.methods import Method, method_class
+from shiftproof.model_io import MANIFEST, TRAINING, refuse_occupied
+from shiftproof.networks.teacher import load_teacher, teacher_manifest
+from shiftproof.pipelines.finalize import Finalizer
+from shiftproof.pipelines.training_data import TrainingImages, prepare_data, select_images
 from shiftproof.reporter import Reporter
 from shiftproof.synthesis.textures import load_textures
-from shiftproof.training import Record, TrainConfig, fit, fit_size, format_size, load_checkpoint, parse_size
-from shiftproof.training.config import steps_per_epoch
-
-DEFAULT_METHOD = "rd"
+from shiftproof.training import Record, StepFunction, fit, load_checkpoint
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A training between two steps."""
 
-    step: int  # steps done
-    steps: int  # in all
-    begin: int  # of its last part, in steps; up to there something is untrained that inference needs
-    epoch: int  # steps of a pass over the images
-    write: Callable[[Path], None]  # writes the model that it is now to a folder; the training does not notice
+    step: int  # finished steps
+    steps: int  # all steps
+    begin: int  # first step of the last phase; before it, a part that inference needs is untrained
+    epoch: int  # steps of one pass over the images
+    write: Callable[[Path], None]  # writes the current model to a folder; the training is not affected
 
 
 def train(
@@ -50,224 +57,258 @@ def train(
     method: str = DEFAULT_METHOD,
     backbone: str = DEFAULT_BACKBONE,
     weights: str | Path | None = None,
-    layout: str = "auto",
+    image_size: int | str | tuple[int, int] = TrainConfig.image_size,
+    steps: int | None = None,
+    epochs: int | None = None,
+    seed: int = TrainConfig.seed,
     calibration: str | Path | None = None,
-    false_alarm_rate: float = 0.05,
+    false_alarm_rate: float = TrainOptions.false_alarm_rate,
+    layout: str = TrainOptions.layout,
+    conditional: str = TrainOptions.conditional,
+    textures: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    method_options: Mapping[str, Any] | None = None,
-    textures: str | Path | None = None,
-    conditional: str = "none",
     reporter: Reporter | None = None,
     on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
-    **schedule: Any,
+    **settings: Unpack[Settings],
 ) -> Detector:
     """Train a detector on images of good parts and write its model folder.
 
     Args:
-        data: a folder of good images, or a category with ``train/good``; nothing below ``test`` is ever read.
+        data: a folder of good images, or a category with ``train/good``; nothing below ``test`` is read.
         model: the folder to write.
-        method: name of a method ("rd", "rdpp", "gnl", "fusion").
+        method: "rd", "rdpp", "gnl" or "fusion".
         backbone: timm name of the teacher with its pretrained tag.
         weights: file with the teacher's weights, instead of the installed package or the hub.
-        layout: how ``data`` is laid out, or "auto".
-        calibration: a folder of further good images to place the threshold with; by default those that the data set
-            itself holds out (``validation/good``), or else a part of ``data`` that is then not trained on.
-        false_alarm_rate: wanted at the threshold.
-        resume: go on from the checkpoint of an interrupted run.
-        overwrite: replace a model that is there.
-        method_options: fields of the method's config.
-        textures: a folder of pictures to make synthetic anomalies of; by default they are made.
-        conditional: "blind" or "production": place thresholds for drifted images as well (see
-            :mod:`shiftproof.calibration.conditional`); "none" by default.
+        image_size: side, "HxW", or (height, width) in pixels; rounded to multiples of 32.
+        steps: batches in all; None: 1200.
+        epochs: passes over the training images, instead of ``steps``.
+        seed: of weights, order, augmentation and split.
+        calibration: a folder of more good images that set the threshold; None: those that the data set itself provides
+            (``validation/good``), or else a part of ``data``, which is then not trained on.
+        false_alarm_rate: target at the threshold.
+        layout: layout of ``data``, or "auto".
+        conditional: "blind" or "production": also set thresholds for shifted images (see
+            :mod:`shiftproof.calibration.conditional`); "none": do not.
+        textures: a folder of pictures for synthetic anomalies; None: textures are generated.
+        resume: continue from the checkpoint of an interrupted run.
+        overwrite: replace an existing model.
         reporter: receives facts, warnings and progress.
         on_snapshot: called after each step of a training in one process.
-        **schedule: fields of :class:`~shiftproof.training.TrainConfig` (``image_size``, ``epochs``, ``seed``, ...).
+        **settings: other fields of :class:`~shiftproof.config.TrainConfig` and of the method's config, such as
+            ``batch_size``, ``correction`` or ``augment``.
+
+    Returns:
+        the trained detector.
 
     Raises:
-        ShiftproofError: see the message; nothing that was there is harmed, and a checkpoint stays for ``resume``.
+        ShiftproofError: nothing that existed before is changed, and a checkpoint stays for ``resume``.
     """
     reporter = reporter or Reporter()
-    folder = Path(model)
-    kind = method_class(method)
-    method_config = build_config(kind.Config, method_options or {}, f"option of {method}")
-    config = build_config(TrainConfig, {**schedule, **_image_size(schedule, reporter)}, "setting")
-    if not 0 < false_alarm_rate < 1:
-        raise UsageError(
-            f"false-alarm rate {false_alarm_rate} is out of range: expected one between 0 and 1, e.g. 0.05"
-        )
-    families = families_of(conditional) if conditional != "none" else ()
-    checkpoints = folder / TRAINING
-    if resume and load_checkpoint(checkpoints) is None:
-        if not (folder / MANIFEST).is_file():
-            start = "start again with --overwrite" if folder.exists() else "leave --resume out to start"
-            raise ModelError(f"{folder} holds no checkpoint to resume from: {start}")
-        reporter.info(f"{folder} is finished: there is nothing to resume")
-        return load(folder)
-    refuse_occupied(folder, overwrite or resume)
-    train_paths, calibration_paths, calibration_from = _choose_images(Path(data), layout, calibration, config.seed)
-    torch.manual_seed(config.seed)
-    teacher, source = load_teacher(backbone, Path(weights) if weights else None)
-    network = kind(teacher, method_config)
-    textures_fingerprint = None
-    if textures is not None:
-        if not isinstance(network, Gnl) or network.head is None:
-            fix = "train with --segmentation" if isinstance(network, Gnl) else "train gnl"
-            raise UsageError(f"{method} makes no synthetic anomalies here: leave --textures out, or {fix}")
-        network.textures = load_textures(textures, config.image_size, seed=config.seed)
-        textures_fingerprint = network.textures.fingerprint
-    teacher_facts = teacher_manifest(teacher, source)
+    schedule = {"image_size": _fitted_size(image_size, reporter), "seed": seed, **_duration(steps, epochs)}
+    options = TrainOptions(
+        method=method,
+        backbone=backbone,
+        weights=_path(weights),
+        calibration=_path(calibration),
+        false_alarm_rate=false_alarm_rate,
+        layout=layout,
+        conditional=conditional,
+        textures=_path(textures),
+        resume=resume,
+        overwrite=overwrite,
+    )
+    return _train(_make_plan(Path(data), Path(model), options, {**schedule, **settings}), reporter, on_snapshot)
 
-    with _room(checkpoints, fresh=not resume):
-        good = _decode(train_paths, config, checkpoints, "decoding", reporter)
-        calibration_set = _decode(calibration_paths, config, checkpoints, "decoding calibration images", reporter)
-        _warn_of_copies(good, calibration_set, reporter)
-        if len(good.pixels) < 2:
-            raise DataError(f"{data} holds 1 readable good image to train on: expected 2 at least; add images")
-        network.prepare(good.pixels)
-        if method_config.random_rotation == "auto":
-            yes = "the good images have every direction: the training uses randomly rotated views"
-            no = "the good images do not have every direction: the training rotates no view"
-            reporter.info(yes if network.rotates else no)
-        settings = {"backbone": backbone, **asdict(config), "image_size": list(config.image_size)}
-        options = asdict(method_config)
-        # What a person has set comes first: another seed is another split of the data, another backbone another teacher.
-        about = {
-            "method": method,
-            **settings,
-            **{f"{method}.{key}": value for key, value in options.items()},
-            "teacher": teacher_facts["sha256"],
-            "data": good.fingerprint,
-            "textures": textures_fingerprint,
+
+@dataclass(frozen=True)
+class _Plan:
+    """A training as it was asked for, all of it checked."""
+
+    data: Path
+    folder: Path
+    options: TrainOptions
+    config: TrainConfig
+    method_config: MethodConfig
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder for checkpoints."""
+        return self.folder / TRAINING
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing to resume, because the model is finished.
+
+        Raises:
+            ModelError: there is neither a checkpoint nor a model to resume.
+        """
+        if not self.options.resume or load_checkpoint(self.checkpoints) is not None:
+            return False
+        if not (self.folder / MANIFEST).is_file():
+            start = "start again with --overwrite" if self.folder.exists() else "leave --resume out to start"
+            raise ModelError(f"{self.folder} holds no checkpoint to resume from: {start}")
+        return True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the schedule, as JSON values."""
+        return {
+            "backbone": self.options.backbone,
+            **asdict(self.config),
+            "image_size": list(self.config.image_size),
         }
 
-        def write(trained: Method, record: Record, place: Path) -> None:
-            """Learn what comes after the training, place the threshold, and save."""
-            with exact_inference():
-                trained.fit_statistics(good.pixels, np.random.default_rng([config.seed, 2]))
-                trained.fit_scale(calibration_set.pixels)
-            inspector = Inspector(trained)
-            files = {REFERENCE: reference.to_bytes()}
-            calibrations = {CALIBRATION: calibrate(inspector, calibration_set.pixels, false_alarm_rate)}
-            about_conditional = None
-            if families:
-                conditional_calibration = ConditionalCalibration.measure(
-                    calibration_set.paths,
-                    config.image_size,
-                    partial(_scores, inspector),
-                    calibrations[CALIBRATION],
-                    reference.trained,
-                    families=families,
-                    seed=config.seed,
-                    on_progress=reporter.counter("conditional thresholds"),
-                )
-                files[CONDITIONAL_FILE] = conditional_calibration.to_bytes()
-                about_conditional = conditional_calibration.describe(conditional)
-            if trained.correction_enabled:
-                trained.use_correction(False)
-                calibrations[CALIBRATION_WITHOUT_CORRECTION] = calibrate(
-                    inspector, calibration_set.pixels, false_alarm_rate
-                )
-            manifest = {
-                "method": method,
-                "config": {**settings, "method": options},
-                "teacher": teacher_facts,
-                "preprocessing": {
-                    "input": "uint8 RGB",
-                    "resize": "bilinear, antialiased",
-                    "normalization": "in the graph",
-                },
-                **{key: calibration.to_json() for key, calibration in calibrations.items()},
-                DRIFT: about_drift,
-                **({CONDITIONAL: about_conditional} if about_conditional else {}),
-                "data": {
-                    "name": Path(data).resolve().name,
-                    "train_images": len(good.pixels),
-                    "calibration_images": len(calibration_set.pixels),
-                    "calibration_from": calibration_from,
-                    "fingerprint": good.fingerprint,
-                    "calibration_fingerprint": calibration_set.fingerprint,
-                    "textures_fingerprint": textures_fingerprint,  # None: they were made, or there were none
-                    "unreadable": [str(path) for path, _ in (*good.failures, *calibration_set.failures)],
-                },
-                "training": {**asdict(record), "random_rotation": network.rotates},
-                "environment": environment(),
-                "seed": config.seed,
-            }
-            tensors = {k: v.cpu().numpy() for k, v in trained.state_dict().items()}
-            save_model(place, manifest, tensors, files=files, overwrite=True)
 
-        # The networks do not enter into it, so images that they are trained on serve as well as those held out.
-        reference, about_drift = make_reference(
-            good.pixels, calibration_set.pixels, np.random.default_rng([config.seed, 3])
+@dataclass(frozen=True)
+class _Built:
+    """A method with its teacher's weights, and where they are from."""
+
+    method: Method
+    teacher: Mapping[str, Any]  # facts for ``model.json``
+    textures_fingerprint: str | None
+
+
+def _train(plan: _Plan, reporter: Reporter, on_snapshot: Callable[[Snapshot], None]) -> Detector:
+    """Prepare the data, build the method, fit it, and finalize the model."""
+    options, config = plan.options, plan.config
+    if plan.finished:
+        reporter.info(f"{plan.folder} is finished: there is nothing to resume")
+        return load(plan.folder)
+    refuse_occupied(plan.folder, options.overwrite or options.resume)
+    selection = select_images(plan.data, options.layout, options.calibration, config.seed)
+    built = _build(plan)
+    with _training_folder(plan.checkpoints, fresh=not options.resume):
+        images = prepare_data(selection, config, plan.checkpoints, reporter)
+        built.method.prepare(images.good.pixels, reporter)
+        facts = _facts(plan, built)
+        finalizer = Finalizer(images, config, options, facts, built.textures_fingerprint, reporter)
+        record = fit(
+            built.method,
+            images.good.pixels,
+            config,
+            folder=plan.checkpoints,
+            about=_identity(plan, built, images),
+            reporter=reporter,
+            on_step=_snapshots(built.method, len(images.good.pixels), config, finalizer, on_snapshot),
         )
-        started = time.monotonic()
-
-        def write_snapshot(step: int, losses: Mapping[str, float], place: Path) -> None:
-            trained = copy.deepcopy(network, {id(network.teacher): network.teacher})  # the teacher never changes
-            device, seconds = trained.teacher.device.type, time.monotonic() - started
-            write(trained, Record(step, seconds, config.precision, device, config.devices, dict(losses)), place)
-
-        count = len(good.pixels)
-        last_part = max(1, round(network.phases()[-1].share * config.steps_for(count)))
-        epoch = steps_per_epoch(count, config.batch_for(count))
-
-        def on_step(done: int, total: int, losses: Mapping[str, float]) -> None:
-            on_snapshot(Snapshot(done, total, total - last_part, epoch, partial(write_snapshot, done, dict(losses))))
-
-        record = fit(network, good.pixels, config, folder=checkpoints, about=about, reporter=reporter, on_step=on_step)
-        write(network, record, folder)
-    return load(folder)
+        finalizer(built.method, record, plan.folder)
+    return load(plan.folder)
 
 
-def _scores(inspector: Inspector, pixels: np.ndarray) -> np.ndarray:
-    """Image scores, float64 [N], of uint8 [N, H, W, 3]."""
-    device = next(inspector.parameters()).device
-    scores: list[float] = []
-    with exact_inference():
-        for start in range(0, len(pixels), BATCH):
-            scores += inspector(torch.from_numpy(pixels[start : start + BATCH]).to(device))[1].cpu().double().tolist()
-    return np.array(scores)
+def _make_plan(data: Path, folder: Path, options: TrainOptions, settings: Mapping[str, Any]) -> _Plan:
+    """Sort the settings into the schedule's and the method's.
+
+    Raises:
+        UsageError: a setting that is unknown, that another method has, or a value out of range.
+    """
+    schedule_names, kind = {item.name for item in fields(TrainConfig)}, CONFIGS[options.method]
+    own_names = {item.name for item in fields(kind)}
+    known = schedule_names.union(*({item.name for item in fields(config)} for config in CONFIGS.values()))
+    for name in settings:
+        if name not in known:
+            raise unknown("setting", name, schedule_names | own_names)
+    schedule = {name: value for name, value in settings.items() if name in schedule_names}
+    own = {name: value for name, value in settings.items() if name not in schedule_names}
+    method_config = build_config(kind, own, f"option of {options.method}")
+    if options.textures is not None and not method_config.synthetic_anomalies:
+        raise UsageError(
+            f"{options.method} makes no synthetic anomalies here: leave --textures out, "
+            "or train gnl or fusion with --segmentation"
+        )
+    return _Plan(data, folder, options, build_config(TrainConfig, schedule, "setting"), method_config)
 
 
-def calibrate(inspector: Inspector, pixels: np.ndarray, false_alarm_rate: float) -> Calibration:
-    """Threshold, p-values and color scale from calibration images uint8 [N, H, W, 3]."""
-    scores: list[float] = []
-    lows: list[float] = []
-    device = next(inspector.parameters()).device
-    with exact_inference():
-        for start in range(0, len(pixels), BATCH):
-            maps, maxima = inspector(torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH])).to(device))
-            scores += maxima.cpu().double().tolist()
-            lows += maps.flatten(1).median(dim=1).values.tolist()
-    return Calibration.from_scores(scores, target=false_alarm_rate, map_low=float(np.median(lows)))
+def _build(plan: _Plan) -> _Built:
+    """Build the method on its teacher; the seed decides its first weights."""
+    torch.manual_seed(plan.config.seed)
+    teacher, source = load_teacher(plan.options.backbone, plan.options.weights)
+    method = method_class(plan.options.method)(teacher, plan.method_config)
+    if plan.options.textures is not None:
+        method.textures = load_textures(plan.options.textures, plan.config.image_size, seed=plan.config.seed)
+    return _Built(method, teacher_manifest(teacher, source), method.textures.fingerprint)
 
 
-def build_config(kind: type, options: Mapping[str, Any], what: str) -> Any:
-    """A config with some fields set; a name that is not one of its fields is refused with the nearest."""
-    names = [field.name for field in fields(kind)]
-    for name in options:
-        if name not in names:
-            raise unknown(what, name, names)
-    return kind(**options)
+def _facts(plan: _Plan, built: _Built) -> dict[str, Any]:
+    """Return the facts on method, config and teacher for ``model.json``."""
+    config = {**plan.settings, "method": asdict(plan.method_config)}
+    return {"method": plan.options.method, "config": config, "teacher": built.teacher}
+
+
+def _identity(plan: _Plan, built: _Built, images: TrainingImages) -> dict[str, Any]:
+    """Return what a resumed run must agree with.
+
+    The settings come first: another seed also means another split of the data, and another backbone another teacher.
+    """
+    method = plan.options.method
+    return {
+        "method": method,
+        **plan.settings,
+        **{f"{method}.{key}": value for key, value in asdict(plan.method_config).items()},
+        "teacher": built.teacher["sha256"],
+        "data": images.good.fingerprint,
+        "textures": built.textures_fingerprint,
+    }
+
+
+def _snapshots(
+    method: Method, count: int, config: TrainConfig, finalizer: Finalizer, on_snapshot: Callable[[Snapshot], None]
+) -> StepFunction:
+    """Return a step function that offers a snapshot after each step."""
+    started = time.monotonic()
+    last_phase = max(1, round(method.phases()[-1].share * config.steps_for(count)))
+    epoch = steps_per_epoch(count, config.batch_for(count))
+
+    def write(step: int, losses: Mapping[str, float], folder: Path) -> None:
+        trained = copy.deepcopy(method, {id(method.teacher): method.teacher})  # the teacher never changes
+        device, seconds = trained.teacher.device.type, time.monotonic() - started
+        finalizer(trained, Record(step, seconds, config.precision, device, config.devices, dict(losses)), folder)
+
+    def on_step(done: int, total: int, losses: Mapping[str, float]) -> None:
+        on_snapshot(Snapshot(done, total, total - last_phase, epoch, partial(write, done, dict(losses))))
+
+    return on_step
+
+
+def _duration(steps: int | None, epochs: int | None) -> dict[str, int]:
+    """Return the field of :class:`TrainConfig` that sets the length of the training; empty for the default."""
+    if steps is not None and epochs is not None:
+        raise UsageError("--epochs and --steps both set the length of the training: give one of them")
+    return {name: value for name, value in (("steps", steps), ("epochs", epochs)) if value is not None}
+
+
+def _fitted_size(wanted: int | str | tuple[int, int], reporter: Reporter) -> tuple[int, int]:
+    """Return the image size in multiples of 32; report a size that had to be rounded."""
+    size = parse_size(str(wanted)) if isinstance(wanted, str | int) else (int(wanted[0]), int(wanted[1]))
+    fitted = fit_size(size)
+    if fitted != size:
+        reporter.info(
+            f"image size {format_size(size)} is not made of multiples of 32, which the networks halve: "
+            f"images are resized to {format_size(fitted)}"
+        )
+    return fitted
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)
 
 
 @contextmanager
-def _room(checkpoints: Path, *, fresh: bool) -> Iterator[None]:
-    """Make the folder for checkpoints, empty if ``fresh``; a failure that leaves none leaves no folder either."""
+def _training_folder(checkpoints: Path, *, fresh: bool) -> Iterator[None]:
+    """Make the folder for checkpoints, empty if ``fresh``; remove it again after a failure that leaves no checkpoint."""
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
         if fresh:
             for old in checkpoints.iterdir():
                 old.unlink()
         # The finished model is written beside its place and renamed: find out now that this can be done.
-        place = checkpoints.parent.resolve()
-        beside = place.with_name(f".{place.name}.probe")
+        target = checkpoints.parent.resolve()
+        beside = target.with_name(f".{target.name}.probe")
         beside.mkdir(exist_ok=True)
         beside.rmdir()
     except OSError as error:
         raise ModelError(f"{checkpoints.parent} cannot be written ({error.strerror}): choose another place") from error
-    if place.is_mount():
+    if target.is_mount():
         raise ModelError(f"{checkpoints.parent} is a mount point, which cannot be renamed: choose a folder inside it")
     try:
         yield
@@ -276,69 +317,3 @@ def _room(checkpoints: Path, *, fresh: bool) -> Iterator[None]:
             with suppress(OSError):  # not empty: there is something to keep
                 folder.rmdir()
         raise
-
-
-def _image_size(schedule: Mapping[str, Any], reporter: Reporter) -> dict[str, tuple[int, int]]:
-    """The image size as a pair of multiples of 32; says so where that is not what was asked for."""
-    wanted = schedule.get("image_size", TrainConfig.image_size)
-    size = parse_size(str(wanted)) if isinstance(wanted, str | int) else (int(wanted[0]), int(wanted[1]))
-    fitted = fit_size(size)
-    if fitted != size:
-        reporter.info(
-            f"image size {format_size(size)} is not made of multiples of 32, which the networks halve: "
-            f"images are resized to {format_size(fitted)}"
-        )
-    return {"image_size": fitted}
-
-
-def _choose_images(
-    data: Path, layout: str, calibration: str | Path | None, seed: int
-) -> tuple[list[Path], list[Path], str]:
-    """The images to train on, those to place the threshold with, and where the latter are from."""
-    paths = good_images(data, layout)
-    if calibration is not None:
-        calibration_set = good_images(calibration)
-        shared = {path.resolve() for path in paths} & {path.resolve() for path in calibration_set}
-        if shared:
-            raise UsageError(
-                f"{len(shared)} calibration images are training images as well, e.g. {min(shared)}: "
-                "a threshold needs good images that the model has not seen"
-            )
-        return paths, calibration_set, str(calibration)
-    if own := calibration_images(data, layout):
-        return paths, own, "the data set's own validation images"
-    if len(paths) < 3:
-        raise DataError(
-            f"{data} holds {len(paths)} good image{'s'[: len(paths) != 1]}: expected 3 at least, "
-            "two to train on and one to place the threshold; add images"
-        )
-    trained, calibration_indices = split_calibration(len(paths), seed)
-    return [paths[i] for i in trained], [paths[i] for i in calibration_indices], "a random part of the good images"
-
-
-def _warn_of_copies(good: DecodedImages, calibration_set: DecodedImages, reporter: Reporter) -> None:
-    """Say it where calibration images are copies of training images: the threshold would be too low."""
-    trained = dict(zip(good.digests, good.paths, strict=True))
-    copies = [
-        (path, trained[d])
-        for d, path in zip(calibration_set.digests, calibration_set.paths, strict=True)
-        if d in trained
-    ]
-    if copies:
-        reporter.warning(
-            f"{len(copies)} of {len(calibration_set.paths)} calibration images are copies of training images, "
-            f"e.g. {copies[0][0]} of {copies[0][1]}: the threshold may be too low; "
-            "remove copies, or give other images with --calibration"
-        )
-
-
-def _decode(paths: list[Path], config: TrainConfig, scratch: Path, phase: str, reporter: Reporter) -> DecodedImages:
-    images = decode_images(
-        paths,
-        config.image_size,
-        scratch=scratch,
-        on_progress=reporter.counter(phase),
-    )
-    for _, reason in images.failures:
-        reporter.warning(f"left out: {reason}")
-    return images

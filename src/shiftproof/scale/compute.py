@@ -93,13 +93,18 @@ def _trained(cell: Cell, telling: Telling) -> tuple[Path, list[dict[str, Any]] |
             layout=settings["layout"],
             resume=resume,
             overwrite=not resume,
-            method_options=settings["options"],
             textures=cell.textures,
             reporter=Reporter(warning=lambda line: telling.warn(f"{cell.title}: {line}"), progress=telling.progress),
             on_snapshot=oracle or (lambda snapshot: None),
-            **schedule,
+            **settings["options"],
+            **_length(schedule),
         )
     return (oracle.best, oracle.looks) if oracle else (final, None)
+
+
+def _length(schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schedule that counts either steps or epochs."""
+    return {name: value for name, value in schedule.items() if name != "steps" or schedule["epochs"] is None}
 
 
 def _has_checkpoint(model: Path, telling: Telling) -> bool:

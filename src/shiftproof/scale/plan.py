@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
+from shiftproof.config import (
+    CONFIGS,
+    DEFAULT_BACKBONE,
+    TrainConfig,
+    build_config,
+    fit_size,
+    parse_settings,
+    parse_size,
+    typed_settings,
+)
 from shiftproof.data import calibration_images, categories, find_images, good_images, labelled_images, relative_name
 from shiftproof.errors import DataError, UsageError, unknown
 from shiftproof.methods import METHODS, method_class
 from shiftproof.model_io import sha256_file
-from shiftproof.networks.teacher import DEFAULT_BACKBONE, describe_teacher
-from shiftproof.pipelines.train import build_config
+from shiftproof.networks.teacher import describe_teacher
 from shiftproof.report.benchmark_results import LABELS
 from shiftproof.scale.cells import Cell
 from shiftproof.scale.recipes import RECIPES, Recipe
 from shiftproof.shifts import parse_conditions
-from shiftproof.training import TrainConfig, fit_size, parse_size
 
 ORACLE_LOOKS = 20  # at the test set, where it is not said how often
 
@@ -116,7 +123,7 @@ def plan(roots: Sequence[Path], out: Path, request: Request) -> Plan:
                 }
                 if request.protocol == "oracle":
                     settings["oracle_every"] = request.oracle_every or _every(config)
-                if not _makes_anomalies(settings["method"], options[name]):
+                if not CONFIGS[settings["method"]](**options[name]).synthetic_anomalies:
                     settings["textures"] = None
                 textures = request.textures if settings["textures"] else None
                 cells.append(Cell(out, name, category, seed, settings, data, request.weights, textures))
@@ -178,7 +185,7 @@ def _settings(
     if "steps" in given:
         base.pop("epochs", None)
     by_hand = {key: value for key, value in given.items() if key in trained}
-    config = build_config(TrainConfig, {**base, **_typed(TrainConfig, by_hand)}, "setting")
+    config = build_config(TrainConfig, {**base, **typed_settings(TrainConfig, by_hand)}, "setting")
     own_epochs = recipe.epochs if recipe and not {"steps", "epochs"} & given.keys() else {}
 
     def schedule(category: str, seed: int) -> TrainConfig:
@@ -194,32 +201,9 @@ def _settings(
             **own[name],
         }
         options[name] = asdict(
-            build_config(kind.Config, _typed(kind.Config, wanted), f"option of {name.partition(':')[0]}")
+            build_config(kind.Config, typed_settings(kind.Config, wanted), f"option of {name.partition(':')[0]}")
         )
     return schedule, options, _differs(recipe, request, given)
-
-
-def _typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as the fields of a config want them: 32 is a word where a word is wanted.
-
-    >>> _typed(TrainConfig, {"precision": 32, "learning_rate": 1})
-    {'precision': '32', 'learning_rate': 1.0}
-    """
-    hints = get_type_hints(kind)
-    typed = {}
-    for name, value in given.items():
-        wanted = hints.get(name, object)  # an unknown name is refused by whoever builds the config
-        if wanted is str:
-            value = str(value)
-        elif wanted is float and type(value) is int:
-            value = float(value)
-        # To Python a bool is an int; to nobody else.
-        fits = isinstance(value, get_origin(wanted) if get_origin(wanted) is tuple else wanted)
-        if not fits or (isinstance(value, bool) and wanted is not bool):
-            what = {bool: "true or false", float: "a number"}.get(wanted, "a whole number")
-            raise UsageError(f"setting {name}={value} is not understood: expected {what}")
-        typed[name] = value
-    return typed
 
 
 def _differs(recipe: Recipe | None, request: Request, given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -247,31 +231,9 @@ def _own(name: str) -> dict[str, Any]:
     return parse_settings(rest.split(",")) if rest else {}
 
 
-def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """Settings from NAME=VALUE; a value is what JSON reads, or else a word.
-
-    >>> parse_settings(["batch_size=8", "ssot=off"])
-    {'batch_size': 8, 'ssot': 'off'}
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = (part.strip() for part in pair.partition("="))
-        if not (name and equals and text):
-            raise UsageError(f"setting {pair!r} is not understood: write NAME=VALUE, e.g. ssot=off")
-        try:
-            settings[name] = json.loads(text)
-        except json.JSONDecodeError:
-            settings[name] = text
-    return settings
-
-
 def _every(config: TrainConfig) -> int:
     """How often the oracle looks where nobody has said it: a twentieth of the schedule, rounded up."""
     return -(-(config.epochs or config.steps) // ORACLE_LOOKS)
-
-
-def _makes_anomalies(method: str, options: Mapping[str, Any]) -> bool:
-    return method in ("gnl", "fusion") and bool(options["segmentation"])
 
 
 def _fingerprint(data: Path, layout: str) -> tuple[str, list[str]]:

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shiftproof.config.methods import AUGMENTATIONS
 from shiftproof.errors import unknown
 from shiftproof.shifts.light import LEVELS
 from shiftproof.synthesis.drift import drift
 
-AUGMENTATIONS = ("blind", "production")
 WIDTH = 3  # chains
 DEPTH = 3  # operations of a chain, at most
 SEVERITY = 3.0  # of 10

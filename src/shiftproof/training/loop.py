@@ -20,12 +20,12 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shiftproof.config import TrainConfig, steps_per_epoch
 from shiftproof.errors import ModelError, ShiftproofError, TrainingError, UsageError
 from shiftproof.methods.base import MASKS, NORMAL, Method, Phase, to_images
 from shiftproof.reporter import Reporter
 from shiftproof.training.batch_norm import share_batch_statistics
 from shiftproof.training.checkpoint import FILE, Checkpoint, load_checkpoint, optimizer_tensors, save_checkpoint
-from shiftproof.training.config import TrainConfig, steps_per_epoch
 from shiftproof.training.curve import LossCurve
 from shiftproof.training.features import NormalFeatures
 

@@ -16,13 +16,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shiftproof.config.training import steps_per_epoch
 from shiftproof.errors import ModelError, TrainingError, UsageError
 from shiftproof.methods.base import to_images
 from shiftproof.methods.rd import Rd
 from shiftproof.reporter import Reporter
 from shiftproof.training import Interrupted, TrainConfig, fit, load_checkpoint, loop
 from shiftproof.training.checkpoint import FILE
-from shiftproof.training.config import steps_per_epoch
 from shiftproof.training.loop import batch_indices, trained_state
 
 STEPS = 6

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
-from shiftproof.methods.gnl import Gnl, GnlConfig
-from shiftproof.methods.rdpp import Rdpp, RdppConfig
-
-
-@dataclass(frozen=True)
-class FusionConfig(GnlConfig, RdppConfig):
-    """Settings of both; parts without a measured gain are off (docs/results/ablation.md)."""
-
-    segmentation: bool = False
-    ssot: str = "off"
+from shiftproof.config import FusionConfig
+from shiftproof.methods.gnl import Gnl
+from shiftproof.methods.rdpp import Rdpp
 
 
 class Fusion(Gnl, Rdpp):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shiftproof.errors import UsageError
-from shiftproof.methods.base import CHUNK, MASKS, Features, MethodConfig, Phase, to_images
+from shiftproof.config import GnlConfig
+from shiftproof.methods.base import CHUNK, MASKS, Features, Phase, to_images
 from shiftproof.methods.losses import structure_loss
 from shiftproof.methods.rd import Rd
 from shiftproof.methods.segmentation_loss import segmentation_loss
@@ -20,33 +19,9 @@ from shiftproof.networks.anomaly_map import CommonScale
 from shiftproof.networks.segmentation import SegmentationHead
 from shiftproof.networks.teacher import Teacher
 from shiftproof.synthesis.synthetic_anomaly import synthetic_anomalies
-from shiftproof.synthesis.textures import Textures
 
 SYNTHETIC = "synthetic"  # the view with synthetic anomalies
 SEGMENTATION_RATE = 0.25  # of the student's learning rate
-
-
-@dataclass(frozen=True)
-class GnlConfig(MethodConfig):
-    """Settings of GNL."""
-
-    augment: str = "blind"
-    structure_weight: float = 0.02  # weight of the structure loss; the distillation loss has 1; 0 leaves it out
-    segmentation: bool = True  # train a segmentation head on synthetic anomalies, and add its map
-    segmentation_share: float = 0.25  # steps of the segmentation phase over steps of the distillation
-    segmentation_weight: float = 0.5  # weight of its map; the distance map has 1; both in standard deviations
-    segmentation_width: int = 32  # channels of the head (paper: 256, which costs fifty times the lightweight student)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.segmentation_share <= 1:
-            raise UsageError(
-                f"segmentation share {self.segmentation_share} is out of range: expected above 0, at most 1"
-            )
-        for name in ("structure_weight", "segmentation_weight"):
-            value = getattr(self, name)
-            if value < 0:
-                raise UsageError(f"{name.replace('_', ' ')} {value} is negative: expected 0 (off) or more")
 
 
 class Gnl(Rd):
@@ -57,7 +32,6 @@ class Gnl(Rd):
 
     def __init__(self, teacher: Teacher, config: GnlConfig):
         super().__init__(teacher, config)
-        self.textures = Textures()  # textures of the synthetic anomalies; may be replaced before the training
         self.head: SegmentationHead | None = None
         if config.segmentation:
             self.head = SegmentationHead(teacher.info.channels, config.segmentation_width)

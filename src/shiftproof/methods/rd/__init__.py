@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftproof.methods.base import NORMAL, Features, Method, MethodConfig
+from shiftproof.config import MethodConfig
+from shiftproof.methods.base import NORMAL, Features, Method
 from shiftproof.methods.losses import distillation_loss
 from shiftproof.networks.student import Student, plan_student
 from shiftproof.networks.teacher import Teacher

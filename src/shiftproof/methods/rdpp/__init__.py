@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shiftproof.errors import UsageError, unknown
-from shiftproof.methods.base import Features, MethodConfig
-from shiftproof.methods.losses import SSOT, contrast_loss, reconstruct_loss, ssot_loss
+from shiftproof.config import RdppConfig
+from shiftproof.methods.base import Features
+from shiftproof.methods.losses import contrast_loss, reconstruct_loss, ssot_loss
 from shiftproof.methods.rd import Rd
 from shiftproof.networks.projection import Projection
 from shiftproof.networks.teacher import Teacher
@@ -21,27 +20,6 @@ from shiftproof.synthesis.pseudo_anomaly import add_pseudo_anomalies
 NOISY = "noisy"  # the view with a pseudo-anomaly
 # The paper's learning rates: 1e-3 for the projection, 5e-3 for the rest.
 PROJECTION_RATE = 1e-3 / 5e-3
-
-
-@dataclass(frozen=True)
-class RdppConfig(MethodConfig):
-    """Settings of RD++; the weights are the paper's."""
-
-    projection_weight: float = 0.2  # weight of the projection's losses; the distillation loss has 1
-    reconstruct_weight: float = 0.01  # weight of Reconstruct; SSOT has 1
-    contrast_weight: float = 0.1  # weight of Contrast; SSOT has 1
-    ssot: str = "pairwise"  # "pairwise", "reference" (the reference code: zero by construction) or "off"
-    ssot_points: int = 64  # most positions of a map in the optimal transport
-    noisy_share: float = 0.25  # share of a batch that gets a pseudo-anomalous view (paper: 1)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.ssot not in SSOT:
-            raise unknown("ssot", self.ssot, SSOT)
-        if not 0 < self.noisy_share <= 1:
-            raise UsageError(
-                f"noisy share {self.noisy_share} is out of range: expected above 0, at most 1 (all images)"
-            )
 
 
 class Rdpp(Rd):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shiftproof.config.training import STRIDE
 from shiftproof.errors import UsageError
 from shiftproof.training import TrainConfig, fit_size, format_size, parse_size
-from shiftproof.training.config import STRIDE
 
 sides = st.integers(1, 3000)
 

@@ -1,0 +1,145 @@
+"""Options of the methods. They need no torch, so that the command line can show them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shiftproof.config.options import check_choices, option
+from shiftproof.errors import UsageError
+
+STUDENTS = ("auto", "paper", "narrow", "lightweight")
+DISTILLATIONS = ("hard", "position", "flattened")
+SSOT = ("pairwise", "reference", "off")
+AUGMENTATIONS = ("blind", "production")
+CORRECTION_WEIGHT = 0.5  # as in ATTA
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Settings that every method has."""
+
+    student: str = option(
+        "auto",
+        "Student network; auto is the paper's for a ResNet, and lightweight for any other teacher.",
+        choices=STUDENTS,
+    )
+    distillation: str = option("hard", "Distillation loss; the papers' is flattened.", choices=DISTILLATIONS)
+    hard_fraction: float = option(0.02, "Fraction of a stage's positions in the hard loss.")
+    smoothing_sigma: float = option(4.0, "Sigma of the Gaussian over the anomaly map, in pixels of the image size.")
+    score_normalization: str = option(
+        "median",
+        "What each anomaly map is normalized by: its own median, a learned model, or none (the papers').",
+        choices=("median", "learned", "none"),
+    )
+    correction: str = option(
+        "image",
+        "Shift correction: global shifts of the image, of the features (ATTA), of both, or none.",
+        choices=("none", "image", "features", "both"),
+    )
+    correction_weight: float = option(CORRECTION_WEIGHT, "Blend weight of corrected features, 0 to 1.")
+    augment: str = option(
+        "none",
+        "AugMix views: blind leaves out what the test shifts do; production has all that helps on a line.",
+        choices=("none", *AUGMENTATIONS),
+        common=True,
+    )
+    random_rotation: str = option(
+        "never",
+        "Views rotated by any angle; auto: if the good images have every direction.",
+        choices=("never", "auto", "always"),
+        common=True,
+    )
+    denoise_augmentation: bool = option(
+        True, "Views denoised as image correction denoises; only with image correction."
+    )
+    augment_share: float = option(0.5, "Share of a batch that gets an augmented view (GNL's paper: 1); 0: none.")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        weight, share = self.correction_weight, self.augment_share
+        if not 0 <= weight <= 1:
+            raise UsageError(f"correction weight {weight} is out of range: expected 0 (off) to 1 (full)")
+        if weight != CORRECTION_WEIGHT and self.correction not in ("features", "both"):
+            raise UsageError(
+                f"correction weight {weight} applies to features, and correction is {self.correction!r}: "
+                "leave it out, or set correction to features or both"
+            )
+        if not 0 <= share <= 1:
+            raise UsageError(f"augment share {share} is out of range: expected 0 (no views) to 1 (all images)")
+
+    @property
+    def synthetic_anomalies(self) -> bool:
+        """Whether the training makes synthetic anomalies of textures."""
+        return False
+
+
+@dataclass(frozen=True)
+class RdppConfig(MethodConfig):
+    """Settings of RD++; the weights are the paper's."""
+
+    projection_weight: float = option(0.2, "Weight of the projection's losses; the distillation loss has 1.")
+    reconstruct_weight: float = option(0.01, "Weight of RD++'s Reconstruct loss; SSOT has 1.")
+    contrast_weight: float = option(0.1, "Weight of RD++'s Contrast loss; SSOT has 1.")
+    ssot: str = option(
+        "pairwise", "RD++'s SSOT loss; reference is zero, as the reference code computes it.", choices=SSOT
+    )
+    ssot_points: int = option(64, "Most positions of a map in the optimal transport of SSOT.")
+    noisy_share: float = option(0.25, "Share of a batch that gets a pseudo-anomalous view (paper: 1).")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.noisy_share <= 1:
+            raise UsageError(
+                f"noisy share {self.noisy_share} is out of range: expected above 0, at most 1 (all images)"
+            )
+
+
+@dataclass(frozen=True)
+class GnlConfig(MethodConfig):
+    """Settings of GNL."""
+
+    augment: str = option(
+        "blind",
+        "AugMix views: blind leaves out what the test shifts do; production has all that helps on a line.",
+        choices=("none", *AUGMENTATIONS),
+        common=True,
+    )
+    structure_weight: float = option(0.02, "Weight of GNL's structure loss; the distillation loss has 1; 0: none.")
+    segmentation: bool = option(True, "Train a segmentation head on synthetic anomalies, and add its map.")
+    segmentation_share: float = option(0.25, "Steps of the segmentation over steps of the distillation.")
+    segmentation_weight: float = option(0.5, "Weight of the segmentation map; the distance map has 1.")
+    segmentation_width: int = option(32, "Channels of the segmentation head (paper: 256).")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.segmentation_share <= 1:
+            raise UsageError(
+                f"segmentation share {self.segmentation_share} is out of range: expected above 0, at most 1"
+            )
+        for name in ("structure_weight", "segmentation_weight"):
+            value = getattr(self, name)
+            if value < 0:
+                raise UsageError(f"{name.replace('_', ' ')} {value} is negative: expected 0 (off) or more")
+
+    @property
+    def synthetic_anomalies(self) -> bool:
+        """Whether the training makes synthetic anomalies of textures: only with the segmentation head."""
+        return self.segmentation
+
+
+@dataclass(frozen=True)
+class FusionConfig(GnlConfig, RdppConfig):
+    """Settings of both; parts without a measured gain are off (docs/results/ablation.md)."""
+
+    segmentation: bool = option(False, "Train a segmentation head on synthetic anomalies, and add its map.")
+    ssot: str = option("off", "RD++'s SSOT loss; reference is zero, as the reference code computes it.", choices=SSOT)
+
+
+CONFIGS: Mapping[str, type[MethodConfig]] = {
+    "rd": MethodConfig,
+    "rdpp": RdppConfig,
+    "gnl": GnlConfig,
+    "fusion": FusionConfig,
+}
+"""The config of each method, by the method's name."""

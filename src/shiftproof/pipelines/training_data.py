@@ -1,0 +1,127 @@
+"""The images of a training: which are trained on, which calibrate, and what they look like as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shiftproof.calibration import split_calibration
+from shiftproof.config import TrainConfig
+from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
+from shiftproof.drift.reference import Reference, make_reference
+from shiftproof.errors import DataError, UsageError
+from shiftproof.reporter import Reporter
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Paths of good images, split into training and calibration."""
+
+    data: Path
+    train: list[Path]
+    calibration: list[Path]
+    calibration_from: str  # where the calibration images come from, in words
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """Decoded good images, and the drift reference that is made of them."""
+
+    name: str  # of the data set
+    good: DecodedImages  # the images to train on
+    calibration: DecodedImages
+    calibration_from: str
+    reference: Reference
+    drift: Mapping[str, Any]  # facts on the reference for ``model.json``
+
+    def facts(self, textures_fingerprint: str | None) -> dict[str, Any]:
+        """Return the facts on the data for ``model.json``."""
+        return {
+            "name": self.name,
+            "train_images": len(self.good.pixels),
+            "calibration_images": len(self.calibration.pixels),
+            "calibration_from": self.calibration_from,
+            "fingerprint": self.good.fingerprint,
+            "calibration_fingerprint": self.calibration.fingerprint,
+            "textures_fingerprint": textures_fingerprint,  # None: textures were generated, or none were needed
+            "unreadable": [str(path) for path, _ in (*self.good.failures, *self.calibration.failures)],
+        }
+
+
+def select_images(data: Path, layout: str, calibration: Path | None, seed: int) -> Selection:
+    """Select the images to train on and those to calibrate with.
+
+    Raises:
+        DataError: too few images.
+        UsageError: calibration images that are training images as well.
+    """
+    paths = good_images(data, layout)
+    if calibration is not None:
+        further = good_images(calibration)
+        _refuse_shared(paths, further)
+        return Selection(data, paths, further, str(calibration))
+    if own := calibration_images(data, layout):
+        return Selection(data, paths, own, "the data set's own validation images")
+    if len(paths) < 3:
+        raise DataError(
+            f"{data} holds {len(paths)} good image{'s'[: len(paths) != 1]}: expected 3 at least, "
+            "two to train on and one to place the threshold; add images"
+        )
+    train, rest = split_calibration(len(paths), seed)
+    return Selection(data, [paths[i] for i in train], [paths[i] for i in rest], "a random part of the good images")
+
+
+def prepare_data(selection: Selection, config: TrainConfig, scratch: Path, reporter: Reporter) -> TrainingImages:
+    """Decode the selected images, report what is wrong with them, and make the drift reference.
+
+    Args:
+        selection: paths.
+        config: image size and seed.
+        scratch: folder for decoded pixels that do not fit into memory.
+        reporter: receives progress and warnings.
+
+    Raises:
+        DataError: fewer than two readable images to train on.
+    """
+    good = _decode(selection.train, config, scratch, "decoding", reporter)
+    calibration = _decode(selection.calibration, config, scratch, "decoding calibration images", reporter)
+    _warn_of_copies(good, calibration, reporter)
+    if len(good.pixels) < 2:
+        raise DataError(f"{selection.data} holds 1 readable good image to train on: expected 2 at least; add images")
+    # The reference does not depend on the networks, so that training images can be part of it.
+    reference, drift = make_reference(good.pixels, calibration.pixels, np.random.default_rng([config.seed, 3]))
+    name = selection.data.resolve().name
+    return TrainingImages(name, good, calibration, selection.calibration_from, reference, drift)
+
+
+def _refuse_shared(train: list[Path], calibration: list[Path]) -> None:
+    shared = {path.resolve() for path in train} & {path.resolve() for path in calibration}
+    if shared:
+        raise UsageError(
+            f"{len(shared)} calibration images are training images as well, e.g. {min(shared)}: "
+            "a threshold needs good images that the model has not seen"
+        )
+
+
+def _warn_of_copies(good: DecodedImages, calibration: DecodedImages, reporter: Reporter) -> None:
+    """Warn of calibration images that are copies of training images: the threshold would be too low."""
+    trained = dict(zip(good.digests, good.paths, strict=True))
+    pairs = zip(calibration.digests, calibration.paths, strict=True)
+    copies = [(path, trained[digest]) for digest, path in pairs if digest in trained]
+    if copies:
+        reporter.warning(
+            f"{len(copies)} of {len(calibration.paths)} calibration images are copies of training images, e.g. "
+            f"{copies[0][0]} of {copies[0][1]}: the threshold may be too low; remove copies, or give other images with "
+            "--calibration"
+        )
+
+
+def _decode(paths: list[Path], config: TrainConfig, scratch: Path, phase: str, reporter: Reporter) -> DecodedImages:
+    images = decode_images(paths, config.image_size, scratch=scratch, on_progress=reporter.counter(phase))
+    for _, reason in images.failures:
+        reporter.warning(f"left out: {reason}")
+    return images
