@@ -1,4 +1,4 @@
-"""The training loop: batches in a fixed order, one optimizer, checkpoints, and a stop that loses nothing."""
+"""The training loop: batches in a fixed order, one optimizer per phase, checkpoints, and a stop that loses nothing."""
 
 from __future__ import annotations
 
@@ -146,105 +146,158 @@ def _run(
     reporter: Reporter,
     on_step: StepFunction,
 ) -> tuple[Record, dict[str, Tensor]]:
+    """Train in one process; return the record, and the weights on the CPU."""
     torch.manual_seed(config.seed)
-    count, batch = len(pixels), config.batch_for(len(pixels))
     method.to(fabric.device)
     method.to_channels_last()
-    phases = method.phases()
-    # Each phase is a schedule of its own, from warm-up to zero.
-    lengths = [max(1, round(phase.share * config.steps_for(count))) for phase in phases]
-    steps = sum(lengths)
     checkpoint = load_checkpoint(folder) if folder else None
-    done, seconds = 0, 0.0
     if checkpoint is not None:
         _refuse_another(checkpoint, about, folder)
         load_trained(method, checkpoint.weights)
-        done, seconds = checkpoint.step, checkpoint.seconds
-    curve = LossCurve.over(steps, checkpoint.curve if checkpoint else None)
-    share = config.feature_cache // config.devices
-    normal = NormalFeatures(method.teacher, pixels, share, batch, reporter.counter("teacher features"))
-    final: dict[str, float] = {}
-    started = saved = time.monotonic()
-    tried = done  # the step that was last to be kept
-
-    def keep(step: int) -> None:
-        """Leave a checkpoint, unless weights have been lost or the disk does not take it."""
-        nonlocal saved, tried
-        if folder is None or not fabric.is_global_zero:
-            return
-        tried = step
-        weights = trained_state(method)
-        if not all(bool(value.isfinite().all()) for value in weights.values()):
-            return
-        state = optimizer_tensors(optimizer)
-        try:
-            spent = seconds + time.monotonic() - started
-            save_checkpoint(folder, Checkpoint(step, about, weights, state, spent, asdict(curve)))
-        except OSError as error:
-            reporter.warning(f"no checkpoint could be written to {folder} ({error}): training goes on without")
-        saved = time.monotonic()
-
-    with stop_requests() as stop:
-        end = 0
-        for phase, length in zip(phases, lengths, strict=True):
-            begin, end = end, end + length
-            if done >= end:
-                continue
-            optimizer = _optimizer(phase, config)
-            peak_rates = [group["lr"] for group in optimizer.param_groups]
-            if checkpoint is not None and done > begin:
-                _restore(optimizer, checkpoint)
-            phase.train()
-            if fabric.world_size > 1:
-                share_batch_statistics(phase, fabric.device.type)
-            module, optimizer = fabric.setup(phase, optimizer)
-            module.mark_forward_method("losses")
-            recent: dict[str, float] = {}
-            for step in range(max(begin, done), end):
-                if fabric.strategy.reduce_boolean_decision(stop.is_set(), all=False):
-                    keep(step)
-                    onwards = "go on with --resume" if _has_checkpoint(folder) else "nothing was kept"
-                    raise Interrupted(f"stopped at step {step} of {steps}: {onwards}")
-                for group, rate in zip(optimizer.param_groups, peak_rates, strict=True):
-                    group["lr"] = rate * config.rate_factor(step - begin, length)
-                selected = batch_indices(config.seed, step, count, batch)[fabric.global_rank :: fabric.world_size]
-                rng = np.random.default_rng([config.seed, 1, step, fabric.global_rank])
-                features = _features(fabric, phase, normal, pixels, selected, rng)
-                with fabric.autocast():
-                    losses = module.losses(features, rng)
-                terms = torch.stack(list(losses.values()))
-                # The means over all processes: a term that one of them has lost stops them all together.
-                means: Any = fabric.all_reduce(terms.detach(), reduce_op="mean")
-                values: dict[str, float] = dict(zip(losses, means.tolist(), strict=True))
-                lost = [name for name, value in values.items() if not np.isfinite(value)]
-                if lost:
-                    keep(step)
-                    kept = f"; the last good weights are in {folder}" if _has_checkpoint(folder) else ""
-                    raise TrainingError(
-                        f"training stopped at step {step} of {steps}: the loss {lost[0]!r} is {values[lost[0]]}{kept}; "
-                        "train again with --overwrite and a lower --learning-rate, or with --precision 32"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                fabric.backward(terms.sum())
-                optimizer.step()
-                recent = {name: 0.95 * recent.get(name, value) + 0.05 * value for name, value in values.items()}
-                curve.add(step + 1, values, last=step + 1 == end)
-                reporter.progress("training", step + 1, steps, f"loss {sum(recent.values()):.3f}")
-                on_step(step + 1, steps, recent)
-                if time.monotonic() - saved > CHECKPOINT_EVERY:
-                    keep(step + 1)
-            final.update(recent)
-        if tried < steps:
-            keep(steps)  # calibration and saving are still to come
+    loop = _Loop(fabric, method, pixels, config, folder, about, checkpoint, reporter, on_step)
+    loop.run()
     method.eval()
-    total = seconds + time.monotonic() - started
     precision = str(fabric._precision.precision)
-    record = Record(steps, total, precision, fabric.device.type, fabric.world_size, final, curve.points)
+    devices, losses, points = fabric.world_size, loop.final, loop.curve.points
+    record = Record(loop.steps, loop.seconds, precision, fabric.device.type, devices, losses, points)
     return record, {key: value.cpu() for key, value in trained_state(method).items()}
 
 
+class _Loop:
+    """The steps of a training in one process, phase by phase, with checkpoints."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        method: Method,
+        pixels: NDArray[np.uint8],
+        config: TrainConfig,
+        folder: Path | None,
+        about: dict[str, Any],
+        checkpoint: Checkpoint | None,
+        reporter: Reporter,
+        on_step: StepFunction,
+    ):
+        self.fabric, self.method, self.pixels, self.config = fabric, method, pixels, config
+        self.folder, self.about, self.checkpoint = folder, about, checkpoint
+        self.reporter, self.on_step = reporter, on_step
+        self.count, self.batch = len(pixels), config.batch_for(len(pixels))
+        self.phases = method.phases()
+        # Each phase has its own schedule, from warm-up to zero.
+        self.lengths = [max(1, round(phase.share * config.steps_for(self.count))) for phase in self.phases]
+        self.steps = sum(self.lengths)
+        self.done = checkpoint.step if checkpoint else 0
+        self.curve = LossCurve.over(self.steps, checkpoint.curve if checkpoint else None)
+        self.final: dict[str, float] = {}  # each term's smoothed loss at the end of its phase
+        progress = reporter.counter("teacher features")
+        cache = config.feature_cache // config.devices
+        self.normal = NormalFeatures(method.teacher, pixels, cache, self.batch, progress)
+        self.seconds_before = checkpoint.seconds if checkpoint else 0.0
+        self.started = self.saved = time.monotonic()
+        self.kept = self.done  # the last step at which a checkpoint was tried
+        self.optimizer: Any = None  # of the current phase
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, over interruptions."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def run(self) -> None:
+        """Run all phases that a checkpoint has not finished."""
+        with stop_requests() as stop:
+            end = 0
+            for phase, length in zip(self.phases, self.lengths, strict=True):
+                begin, end = end, end + length
+                if self.done < end:
+                    self.final.update(self._run_phase(phase, begin, length, stop))
+            if self.kept < self.steps:
+                self._keep(self.steps)  # calibration and saving follow
+
+    def _run_phase(self, phase: Phase, begin: int, length: int, stop: threading.Event) -> dict[str, float]:
+        """Run the rest of a phase; return its smoothed losses."""
+        end = begin + length
+        optimizer = _optimizer(phase, self.config)
+        peak_rates = [group["lr"] for group in optimizer.param_groups]
+        if self.checkpoint is not None and self.done > begin:
+            _restore(optimizer, self.checkpoint)
+        phase.train()
+        if self.fabric.world_size > 1:
+            share_batch_statistics(phase, self.fabric.device.type)
+        module, self.optimizer = self.fabric.setup(phase, optimizer)
+        module.mark_forward_method("losses")
+        recent: dict[str, float] = {}
+        for step in range(max(begin, self.done), end):
+            self._stop_if_asked(step, stop)
+            for group, rate in zip(self.optimizer.param_groups, peak_rates, strict=True):
+                group["lr"] = rate * self.config.rate_factor(step - begin, length)
+            values = self._step(phase, module, step)
+            recent = {name: 0.95 * recent.get(name, value) + 0.05 * value for name, value in values.items()}
+            self.curve.add(step + 1, values, last=step + 1 == end)
+            self.reporter.progress("training", step + 1, self.steps, f"loss {sum(recent.values()):.3f}")
+            self.on_step(step + 1, self.steps, recent)
+            if time.monotonic() - self.saved > CHECKPOINT_EVERY:
+                self._keep(step + 1)
+        return recent
+
+    def _step(self, phase: Phase, module: Any, step: int) -> dict[str, float]:
+        """Take one step; return its loss terms.
+
+        Raises:
+            TrainingError: a term is not finite.
+        """
+        fabric, seed = self.fabric, self.config.seed
+        selected = batch_indices(seed, step, self.count, self.batch)[fabric.global_rank :: fabric.world_size]
+        rng = np.random.default_rng([seed, 1, step, fabric.global_rank])
+        features = _features(fabric, phase, self.normal, self.pixels, selected, rng)
+        with fabric.autocast():
+            losses = module.losses(features, rng)
+        terms = torch.stack(list(losses.values()))
+        # Means over all processes: a term that is lost in one of them stops all of them.
+        means: Any = fabric.all_reduce(terms.detach(), reduce_op="mean")
+        values: dict[str, float] = dict(zip(losses, means.tolist(), strict=True))
+        self._stop_if_lost(step, values)
+        self.optimizer.zero_grad(set_to_none=True)
+        fabric.backward(terms.sum())
+        self.optimizer.step()
+        return values
+
+    def _stop_if_asked(self, step: int, stop: threading.Event) -> None:
+        if self.fabric.strategy.reduce_boolean_decision(stop.is_set(), all=False):
+            self._keep(step)
+            onwards = "go on with --resume" if _has_checkpoint(self.folder) else "nothing was kept"
+            raise Interrupted(f"stopped at step {step} of {self.steps}: {onwards}")
+
+    def _stop_if_lost(self, step: int, values: Mapping[str, float]) -> None:
+        lost = [name for name, value in values.items() if not np.isfinite(value)]
+        if lost:
+            self._keep(step)
+            kept = f"; the last good weights are in {self.folder}" if _has_checkpoint(self.folder) else ""
+            raise TrainingError(
+                f"training stopped at step {step} of {self.steps}: the loss {lost[0]!r} is {values[lost[0]]}{kept}; "
+                "train again with --overwrite and a lower --learning-rate, or with --precision 32"
+            )
+
+    def _keep(self, step: int) -> None:
+        """Write a checkpoint, unless weights are not finite or the disk is full."""
+        if self.folder is None or not self.fabric.is_global_zero:
+            return
+        self.kept = step
+        weights = trained_state(self.method)
+        if not all(bool(value.isfinite().all()) for value in weights.values()):
+            return
+        state = optimizer_tensors(self.optimizer)
+        try:
+            checkpoint = Checkpoint(step, self.about, weights, state, self.seconds, asdict(self.curve))
+            save_checkpoint(self.folder, checkpoint)
+        except OSError as error:
+            self.reporter.warning(
+                f"no checkpoint could be written to {self.folder} ({error}): training goes on without"
+            )
+        self.saved = time.monotonic()
+
+
 def batch_indices(seed: int, step: int, count: int, batch: int) -> NDArray[np.int64]:
-    """Which images a step sees: each pass is a fresh permutation, cut into full batches."""
+    """Return the images of a step: each pass is a new permutation, cut into full batches."""
     per_epoch = steps_per_epoch(count, batch)
     order = np.random.default_rng([seed, 0, step // per_epoch]).permutation(count)
     start = step % per_epoch * batch
