@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Thresholds from scores of good calibration images, with guarantees that hold for a finite sample."""
-=======
-"""From calibration scores to a threshold, with a bound on its false alarms that holds for a finite sample."""
->>>>>>> main
 
 from shiftproof.calibration.conformal import (
     RULES,

@@ -200,9 +200,7 @@ class Calibration:
         """How many calibration scores are above the threshold."""
         return len(self.scores) - bisect_right(self.scores, self.threshold)
 
-    def moved(
-        self, *, target: float | None = None, rule: str | None = None, value: float | None = None
-    ) -> Calibration:
+    def moved(self, *, target: float | None = None, rule: str | None = None, value: float | None = None) -> Calibration:
         """Return a calibration of the same scores with another threshold.
 
         Args:

@@ -93,9 +93,7 @@ def test_images_needed_is_the_fewest_that_certify(target: float, confidence: flo
 def test_the_threshold_is_the_smallest_score_that_certifies_the_target(
     scores: list[float], target: float, confidence: float
 ) -> None:
-    calibration = Calibration.from_scores(
-        scores, target=target, confidence=confidence, rule="certified", map_low=-2e6
-    )
+    calibration = Calibration.from_scores(scores, target=target, confidence=confidence, rule="certified", map_low=-2e6)
     ordered = sorted(scores)
     bounds = [false_alarm_bound(len(scores), len(scores) - 1 - i, confidence) for i in range(len(scores))]
     first = next((i for i, bound in enumerate(bounds) if bound <= target), len(scores) - 1)
@@ -233,7 +231,12 @@ def test_a_moved_threshold_keeps_the_scores_and_says_what_it_is_worth() -> None:
     assert high.moved(rule="expected") == calibration
     assert calibration.with_scores([301.0, 302.0]) == Calibration.from_scores(range(1, 303), map_low=0.0)
     assert high.with_scores([600.0]).expected == 2 / 302
-    for wrong in ({"value": math.nan}, {"value": 1.0, "target": 0.1}, {"value": 1.0, "rule": "expected"}, {"rule": "x"}):
+    for wrong in (
+        {"value": math.nan},
+        {"value": 1.0, "target": 0.1},
+        {"value": 1.0, "rule": "expected"},
+        {"rule": "x"},
+    ):
         with pytest.raises(UsageError):
             calibration.moved(**wrong)  # type: ignore[arg-type]
 

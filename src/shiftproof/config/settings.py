@@ -19,6 +19,8 @@ class Settings(TypedDict, total=False):
     distillation: str
     hard_fraction: float
     smoothing_sigma: float
+    score: str
+    score_fraction: float
     score_normalization: str
     correction: str
     correction_weight: float
@@ -37,3 +39,6 @@ class Settings(TypedDict, total=False):
     segmentation_share: float
     segmentation_weight: float
     segmentation_width: int
+    bank_size: int
+    bank_images: int
+    neighborhood: int

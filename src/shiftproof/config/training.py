@@ -26,6 +26,13 @@ class TrainOptions:
         None, "Folder of more good images that set the threshold, instead of a part of DATA.", common=True
     )
     false_alarm_rate: float = option(0.05, "Target false-alarm rate among good images at the threshold.", common=True)
+    rule: str = option(
+        "expected",
+        "Rule for the threshold: at most the target false-alarm rate in the mean (expected), or with 95 % confidence "
+        "(certified; finds fewer defects).",
+        choices=("expected", "certified"),
+        common=True,
+    )
     layout: str = option("auto", "Layout of DATA: auto, or a name of docs/data.md, such as mvtec or folder.")
     conditional: str = option(
         "none",

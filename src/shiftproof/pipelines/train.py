@@ -63,6 +63,7 @@ def train(
     seed: int = TrainConfig.seed,
     calibration: str | Path | None = None,
     false_alarm_rate: float = TrainOptions.false_alarm_rate,
+    rule: str = TrainOptions.rule,
     layout: str = TrainOptions.layout,
     conditional: str = TrainOptions.conditional,
     textures: str | Path | None = None,
@@ -77,7 +78,7 @@ def train(
     Args:
         data: a folder of good images, or a category with ``train/good``; nothing below ``test`` is read.
         model: the folder to write.
-        method: "rd", "rdpp", "gnl" or "fusion".
+        method: "rd", "rdpp", "gnl", "fusion" or "memory".
         backbone: timm name of the teacher with its pretrained tag.
         weights: file with the teacher's weights, instead of the installed package or the hub.
         image_size: side, "HxW", or (height, width) in pixels; rounded to multiples of 32.
@@ -87,6 +88,7 @@ def train(
         calibration: a folder of more good images that set the threshold; None: those that the data set itself provides
             (``validation/good``), or else a part of ``data``, which is then not trained on.
         false_alarm_rate: target at the threshold.
+        rule: "expected" (in the mean) or "certified" (with 95 % confidence).
         layout: layout of ``data``, or "auto".
         conditional: "blind" or "production": also set thresholds for shifted images (see
             :mod:`shiftproof.calibration.conditional`); "none": do not.
@@ -112,6 +114,7 @@ def train(
         weights=_path(weights),
         calibration=_path(calibration),
         false_alarm_rate=false_alarm_rate,
+        rule=rule,
         layout=layout,
         conditional=conditional,
         textures=_path(textures),
@@ -176,24 +179,41 @@ def _train(plan: _Plan, reporter: Reporter, on_snapshot: Callable[[Snapshot], No
         reporter.info(f"{plan.folder} is finished: there is nothing to resume")
         return load(plan.folder)
     refuse_occupied(plan.folder, options.overwrite or options.resume)
-    selection = select_images(plan.data, options.layout, options.calibration, config.seed)
+    kind = method_class(options.method)
+    selection = select_images(plan.data, options.layout, options.calibration, config.seed, kind.cross_fits)
     built = _build(plan)
     with _training_folder(plan.checkpoints, fresh=not options.resume):
         images = prepare_data(selection, config, plan.checkpoints, reporter)
         built.method.prepare(images.good.pixels, reporter)
         facts = _facts(plan, built)
         finalizer = Finalizer(images, config, options, facts, built.textures_fingerprint, reporter)
-        record = fit(
-            built.method,
-            images.good.pixels,
-            config,
-            folder=plan.checkpoints,
-            about=_identity(plan, built, images),
-            reporter=reporter,
-            on_step=_snapshots(built.method, len(images.good.pixels), config, finalizer, on_snapshot),
-        )
+        record = _fit(plan, built, images, finalizer, reporter, on_snapshot)
         finalizer(built.method, record, plan.folder)
     return load(plan.folder)
+
+
+def _fit(
+    plan: _Plan,
+    built: _Built,
+    images: TrainingImages,
+    finalizer: Finalizer,
+    reporter: Reporter,
+    on_snapshot: Callable[[Snapshot], None],
+) -> Record:
+    """Train the method's networks, if it has any to train."""
+    method, config = built.method, plan.config
+    if not method.phases():
+        method.to("cuda" if torch.cuda.is_available() else "cpu")
+        return Record(0, 0.0, "32-true", method.teacher.device.type, 1)
+    return fit(
+        method,
+        images.good.pixels,
+        config,
+        folder=plan.checkpoints,
+        about=_identity(plan, built, images),
+        reporter=reporter,
+        on_step=_snapshots(method, len(images.good.pixels), config, finalizer, on_snapshot),
+    )
 
 
 def _make_plan(data: Path, folder: Path, options: TrainOptions, settings: Mapping[str, Any]) -> _Plan:

@@ -25,6 +25,7 @@ class Selection:
     train: list[Path]
     calibration: list[Path]
     calibration_from: str  # where the calibration images come from, in words
+    cross_fit: bool = False  # the calibration images are the training images: each is scored as if it were none
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class TrainingImages:
     good: DecodedImages  # the images to train on
     calibration: DecodedImages
     calibration_from: str
+    cross_fit: bool
     reference: Reference
     drift: Mapping[str, Any]  # facts on the reference for ``model.json``
 
@@ -52,8 +54,15 @@ class TrainingImages:
         }
 
 
-def select_images(data: Path, layout: str, calibration: Path | None, seed: int) -> Selection:
+def select_images(data: Path, layout: str, calibration: Path | None, seed: int, cross_fit: bool = False) -> Selection:
     """Select the images to train on and those to calibrate with.
+
+    Args:
+        data: the data set.
+        layout: of ``data``, or "auto".
+        calibration: folder of more good images.
+        seed: of the split.
+        cross_fit: whether the method can calibrate with its training images, so that no split is needed.
 
     Raises:
         DataError: too few images.
@@ -71,6 +80,8 @@ def select_images(data: Path, layout: str, calibration: Path | None, seed: int) 
             f"{data} holds {len(paths)} good image{'s'[: len(paths) != 1]}: expected 3 at least, "
             "two to train on and one to place the threshold; add images"
         )
+    if cross_fit:
+        return Selection(data, paths, paths, "all good images, each scored without itself", cross_fit=True)
     train, rest = split_calibration(len(paths), seed)
     return Selection(data, [paths[i] for i in train], [paths[i] for i in rest], "a random part of the good images")
 
@@ -88,14 +99,21 @@ def prepare_data(selection: Selection, config: TrainConfig, scratch: Path, repor
         DataError: fewer than two readable images to train on.
     """
     good = _decode(selection.train, config, scratch, "decoding", reporter)
-    calibration = _decode(selection.calibration, config, scratch, "decoding calibration images", reporter)
-    _warn_of_copies(good, calibration, reporter)
+    calibration = good
+    if selection.cross_fit:
+        _warn_of_repeats(good, reporter)
+    else:
+        calibration = _decode(selection.calibration, config, scratch, "decoding calibration images", reporter)
+        _warn_of_copies(good, calibration, reporter)
     if len(good.pixels) < 2:
         raise DataError(f"{selection.data} holds 1 readable good image to train on: expected 2 at least; add images")
     # The reference does not depend on the networks, so that training images can be part of it.
-    reference, drift = make_reference(good.pixels, calibration.pixels, np.random.default_rng([config.seed, 3]))
-    name = selection.data.resolve().name
-    return TrainingImages(name, good, calibration, selection.calibration_from, reference, drift)
+    first, second = good.pixels, calibration.pixels
+    if selection.cross_fit:
+        first, second = (good.pixels[part] for part in split_calibration(len(good.pixels), config.seed))
+    reference, drift = make_reference(first, second, np.random.default_rng([config.seed, 3]))
+    name, cross_fit = selection.data.resolve().name, selection.cross_fit
+    return TrainingImages(name, good, calibration, selection.calibration_from, cross_fit, reference, drift)
 
 
 def _refuse_shared(train: list[Path], calibration: list[Path]) -> None:
@@ -117,6 +135,18 @@ def _warn_of_copies(good: DecodedImages, calibration: DecodedImages, reporter: R
             f"{len(copies)} of {len(calibration.paths)} calibration images are copies of training images, e.g. "
             f"{copies[0][0]} of {copies[0][1]}: the threshold may be too low; remove copies, or give other images with "
             "--calibration"
+        )
+
+
+def _warn_of_repeats(good: DecodedImages, reporter: Reporter) -> None:
+    """Warn of good images that are copies of one another: each would be scored with its copy in the memory bank."""
+    first: dict[str, Path] = {}
+    pairs = zip(good.digests, good.paths, strict=True)
+    copies = [(path, first[digest]) for digest, path in pairs if first.setdefault(digest, path) != path]
+    if copies:
+        reporter.warning(
+            f"{len(copies)} of {len(good.paths)} good images are copies of others, e.g. {copies[0][0]} of "
+            f"{copies[0][1]}: the threshold may be too low; remove copies, or give other images with --calibration"
         )
 
 

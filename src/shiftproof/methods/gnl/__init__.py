@@ -70,7 +70,7 @@ class Gnl(Rd):
         """Return the normalized distance and the smoothed logit of a defect, [B, H, W] each."""
         reconstructed = self.reconstruct(features)
         logits = self.head(features, reconstructed)  # type: ignore[misc]
-        return self.normalize_maps(self.distances(features, reconstructed, size)), self.to_map([logits], size)
+        return self.normalize_maps(self.residuals(features, reconstructed, size)), self.to_map([logits], size)
 
 
 class SegmentationPhase(Phase):
