@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from shiftproof.detector import CALIBRATION_WITHOUT_CORRECTION, load
+from shiftproof.loading import CALIBRATION_WITHOUT_CORRECTION, load
 from shiftproof.pipelines import evaluate
 from shiftproof.pipelines import train as pipeline
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from shiftproof.calibration import split_calibration
 from shiftproof.calibration.conditional import FAMILIES, ConditionalCalibration
 from shiftproof.data import good_images, labelled_images, read_image, resize_image
-from shiftproof.detector import load
 from shiftproof.drift import STATISTICS, load_reference, measure
+from shiftproof.loading import load
 from shiftproof.shifts import SEVERITIES, parse_conditions
 
 LIGHT = [statistic.name for statistic in STATISTICS].index("light")

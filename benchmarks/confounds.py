@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from shiftproof.data import good_images, labelled_images, read_image, resize_image
-from shiftproof.detector import Detector, load
+from shiftproof.detector import Detector
 from shiftproof.drift.statistics import STATISTICS, measure
+from shiftproof.loading import load
 from shiftproof.shifts import parse_conditions
 from shiftproof.training import parse_size
 

@@ -91,7 +91,7 @@ def delays(
             if state.alert:
                 delay = number
             if delay is not None and number >= delay + 15:  # by then it knows what drifted
-                words[state.findings[0].word if state.findings else "–"] += 1
+                words[state.findings[0].description if state.findings else "–"] += 1
                 break
         found.append(delay)
     return found, words
@@ -166,7 +166,7 @@ def main() -> int:
             median = known[len(known) // 2]
             share = sum(delay is not None for delay in found) / len(found)
             cells.append(f"{'–' if median > MOST else median}, {100 * share:.0f} %")
-        said = ", ".join(word for word, _ in words.most_common(2)) or "–"
+        said = ", ".join(description for description, _ in words.most_common(2)) or "–"
         print(f"| {shift} | " + " | ".join(cells) + f" | {said} |", flush=True)
     return 0
 

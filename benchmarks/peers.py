@@ -183,6 +183,8 @@ def untrained(out: Path, backbone: str, method: str) -> Path:
             write_image(images / f"{number}.png", image)
         options: dict[str, Any] = {"weights": weights, "steps": 1, "image_size": f"{SIZE[0]}x{SIZE[1]}"}
         name = f"{backbone}.{'in1k' if backbone.startswith('tf') else 'tv_in1k'}"
+        if backbone == WIDE:  # as anomalib builds its bottleneck
+            options["student"] = "narrow"
         pipeline.train(images, folder, method=method, backbone=name, overwrite=True, **options)
     return folder
 
@@ -366,7 +368,7 @@ def score(one: Contender, arguments: argparse.Namespace) -> dict[str, float]:
 def open_contender(one: Contender, threads: int) -> Scores:
     """What looks at pixels, uint8 [B, H, W, 3], and gives image scores [B]."""
     if one.ours:
-        from shiftproof.detector import load
+        from shiftproof.loading import load
 
         detector = load(one.path, one.backend, threads=threads)
         return lambda pixels: detector.maps_and_scores(pixels)[1]

@@ -28,7 +28,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-import torchvision
+import torchvision  # type: ignore[import-untyped]
 from anomalib.models.image.cfa import torch_model as cfa
 from anomalib.models.image.cfa.loss import CfaLoss
 from anomalib.models.image.padim.torch_model import PadimModel
@@ -37,7 +37,7 @@ from anomalib.models.image.reverse_distillation.loss import ReverseDistillationL
 from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.models.feature_extraction import create_feature_extractor  # type: ignore[import-untyped]
 
 from shiftproof.calibration import Calibration, split_calibration
 from shiftproof.data import decode_images, good_images

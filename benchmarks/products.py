@@ -22,7 +22,7 @@ import numpy as np
 
 from shiftproof.config import CONFIGS, TrainConfig, parse_settings, typed_settings
 from shiftproof.data import labelled_images, read_image
-from shiftproof.detector import load
+from shiftproof.loading import load
 from shiftproof.metrics import image_metrics, rates_at
 from shiftproof.pipelines.train import train
 from shiftproof.shifts import Condition, parse_conditions

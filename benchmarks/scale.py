@@ -84,7 +84,7 @@ def bare(arguments: argparse.Namespace) -> dict[str, float]:
     started = time.perf_counter()
     detector = shiftproof.load(arguments.model, arguments.backend, threads=1)
     ends: Iterator[float] = (
-        time.perf_counter() for _ in detector.stream_files(sorted(arguments.folder.iterdir()), threads=1)
+        time.perf_counter() for _ in detector.predict(sorted(arguments.folder.iterdir()), threads=1)
     )
     times = list(ends)
     rate = (len(times) - WARM_UP) / (times[-1] - times[WARM_UP - 1])
@@ -93,7 +93,9 @@ def bare(arguments: argparse.Namespace) -> dict[str, float]:
 
 def on_ray(arguments: argparse.Namespace, out: Path) -> dict[str, float]:
     """The engine, with so many workers."""
-    from shiftproof.scale import Cluster, predict_with_ray
+    from shiftproof.distributed.cluster import Cluster
+    from shiftproof.distributed.predict import predict_with_ray
+    from shiftproof.loading import LoadOptions
 
     most, ended = [0], threading.Event()
 
@@ -110,7 +112,7 @@ def on_ray(arguments: argparse.Namespace, out: Path) -> dict[str, float]:
             [arguments.folder],
             out,
             cluster=Cluster(workers=arguments.run_workers),
-            backend=arguments.backend,
+            options=LoadOptions(arguments.backend),
         )
     finally:
         ended.set()

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from shiftproof.calibration import split_calibration
 from shiftproof.data import good_images, labelled_images, read_image, resize_image
-from shiftproof.detector import batched, load
+from shiftproof.detector import batched
+from shiftproof.loading import load
 from shiftproof.methods import Method, exact_inference, to_images
 from shiftproof.networks.anomaly_map import LearnedNormalization, median_of_maps
 from shiftproof.shifts import parse_conditions
@@ -31,7 +32,7 @@ Scores = Callable[[Tensor], Tensor]  # from maps [B, H, W] to scores [B]
 FITTED = 64  # training images that the learned form is fitted to
 
 
-def in_spreads(power: float) -> Scores:
+def standardize(power: float) -> Scores:
     """The maximum above the median, over a power of the spread between lower quartile and median."""
 
     def scores(maps: Tensor) -> Tensor:
@@ -46,10 +47,10 @@ def forms(learned: LearnedNormalization) -> dict[str, Scores]:
     """All ways, by name."""
     return {
         "maximum (papers)": lambda maps: maps.amax(dim=(1, 2)),
-        "above the median": in_spreads(0.0),
-        "in spreads ** 1/4": in_spreads(0.25),
-        "in spreads ** 1/2": in_spreads(0.5),
-        "in spreads": in_spreads(1.0),
+        "above the median": standardize(0.0),
+        "in spreads ** 1/4": standardize(0.25),
+        "in spreads ** 1/2": standardize(0.5),
+        "in spreads": standardize(1.0),
         "over the median": lambda maps: (maps / median_of_maps(maps)).amax(dim=(1, 2)),
         "learned": lambda maps: learned(maps).amax(dim=(1, 2)),
     }

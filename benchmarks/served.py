@@ -35,7 +35,7 @@ class Served:
             "shiftproof",
             "serve",
             str(model),
-            "--data",
+            "--data-dir",
             str(data),
             "--port",
             "0",

@@ -2,7 +2,7 @@
 
     python benchmarks/service_load.py MODEL [--seconds 20] [--rounds 3] [--clients 8] [--size 256] [--db URL]
 
-Bare is ``Detector.stream_files`` on files: decoding, networks and verdict, as `shiftproof predict` has them, without drawing.
+Bare is ``Detector.predict`` on files: decoding, networks and verdict, as `shiftproof predict` has them, without drawing.
 Served is one image a request over keep-alive connections, in a closed loop; each image is another one, so that each is
 hashed, written, and committed. The two alternate on the same machine, the client's work included in what is served.
 """
@@ -39,7 +39,7 @@ def bare(detector: shiftproof.Detector, images: list[Path], seconds: float) -> f
             yield images[number % len(images)]
 
     started = time.perf_counter()
-    done = sum(1 for _ in detector.stream_files(endless()))
+    done = sum(1 for _ in detector.predict(endless()))
     return done / (time.perf_counter() - started)
 
 

@@ -1,4 +1,4 @@
-"""`shiftproof benchmark`: each cell once, whatever happens, and tables that say what they are."""
+"""`shiftproof benchmark`: each run once, whatever happens, and tables that say what they are."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from shiftproof.benchmark import execution
 from shiftproof.cli import run
 from shiftproof.data.generate import generate
-from shiftproof.pipelines import train as pipeline
 
 from .parts import QUICK, lay_out, read_csv, read_json, save, texture, weights_sha256
 
 BUDGET = (*QUICK[:4], "--set", "batch_size=4", "precision=32")
 RD = "rd:correction=none"
 GNL = "gnl:segmentation=false,correction=features"
-OUTPUTS = ["cells", "index.html", "models", "results.json", "rows.parquet", "table.md", "table.tex"]
+OUTPUTS = ["index.html", "models", "results.json", "rows.parquet", "runs", "table.md", "table.tex"]
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +53,19 @@ def finished(root, tmp_path_factory) -> Path:
 def trained(monkeypatch):
     """The names of the models that are trained, and whether they are resumed."""
     names = {}
-    train = pipeline.train
+    train = execution.train
 
     def noted(data, model, **options):
         names[Path(model).parent.name] = options["resume"]
         return train(data, model, **options)
 
-    monkeypatch.setattr(pipeline, "train", noted)
+    monkeypatch.setattr(execution, "train", noted)
     return names
 
 
 def state(out):
-    """What must not change: each file of cells and models, and when it was written."""
-    return {path: path.stat().st_mtime_ns for kind in ("cells", "models") for path in (out / kind).rglob("*.json")}
+    """What must not change: each file of runs and models, and when it was written."""
+    return {path: path.stat().st_mtime_ns for kind in ("runs", "models") for path in (out / kind).rglob("*.json")}
 
 
 def test_one_row_for_each_method_category_seed_and_condition(finished):
@@ -126,7 +126,7 @@ def test_tables_show_the_rows(finished):
 def test_nothing_that_is_finished_runs_again(finished, root, shiftproof, trained, tmp_path):
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     before = state(out)
-    same = f"{GNL},augment=blind"  # a default, said: the same cells by another name
+    same = f"{GNL},augment=blind"  # a default, said: the same runs by another name
     arguments = ("--methods", same, "--seeds", 0, 1, "--shifts", "clean,brightness:1", "--without-correction", *BUDGET)
     said = shiftproof("benchmark", root, "--out", out, *arguments)
     assert (said.code, trained) == (0, {})
@@ -135,16 +135,16 @@ def test_nothing_that_is_finished_runs_again(finished, root, shiftproof, trained
     assert names == {same, f"{same} (no correction)"}  # what was asked for, as it was asked for
 
 
-def test_more_conditions_and_again_evaluate_the_models_that_are_there(finished, root, shiftproof, trained, tmp_path):
+def test_more_conditions_and_reevaluate_use_the_models_that_are_there(finished, root, shiftproof, trained, tmp_path):
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     arguments = ("benchmark", root, "--out", out, "--methods", RD, "--categories", "bolt", *BUDGET)
     assert shiftproof(*arguments, "--shifts", "jpeg").code == 0
     (row,) = read_json(out / "results.json")["rows"]
     assert (row["condition"], trained) == ("jpeg-3", {})
-    (cell,) = [path for path in (out / "cells").iterdir() if path.name == row["cell"]]
-    first = (cell / "cell.json").stat().st_mtime_ns
-    assert shiftproof(*arguments, "--shifts", "jpeg", "--again", "--drop-models").code == 0
-    assert (cell / "cell.json").stat().st_mtime_ns > first
+    (folder,) = [path for path in (out / "runs").iterdir() if path.name == row["run"]]
+    first = (folder / "run.json").stat().st_mtime_ns
+    assert shiftproof(*arguments, "--shifts", "jpeg", "--reevaluate", "--drop-models").code == 0
+    assert (folder / "run.json").stat().st_mtime_ns > first
     assert (read_json(out / "results.json")["rows"], trained) == ([row], {})
     assert not list((out / "models").glob("bolt_rd_0_*/final"))
     assert len(list((out / "models").glob("bolt_rd_1_*/final"))) == 1
@@ -169,7 +169,7 @@ def test_a_killed_run_goes_on_to_the_same_rows(root, shiftproof, trained, tmp_pa
     process.wait()
     assert not (out / "results.json").exists()
     before = state(out)
-    assert len([path for path in before if path.name == "cell.json"]) == 1
+    assert len([path for path in before if path.name == "run.json"]) == 1
     said = shiftproof(*arguments, "--out", out, *budget)
     assert said.code == 0
     (resumed,) = trained.items()
@@ -188,15 +188,15 @@ def test_the_oracle_keeps_the_best_look_and_everything_says_so(root, finished, s
     assert said.code == 0
     found = read_json(out / "results.json")
     (row,) = found["rows"]
-    (cell,) = (out / "cells").iterdir()
-    looks = read_json(cell / "cell.json")["oracle"]
+    (folder,) = (out / "runs").iterdir()
+    looks = read_json(folder / "run.json")["oracle"]
     assert [look["step"] for look in looks] == [2, 4, 6]
     best = max(looks, key=lambda look: look["auroc"])
     assert (row["image_auroc"], row["selected_step"], row["steps"]) == (best["auroc"], best["step"], best["step"])
     label = "oracle: selected on the test set"
     assert (row["protocol"], found["label"]) == ("oracle", label)
     assert label in said.out
-    for name in ("table.md", "table.tex", "index.html", f"cells/{cell.name}/report.html"):
+    for name in ("table.md", "table.tex", "index.html", f"runs/{folder.name}/report.html"):
         assert label in (out / name).read_text()
     # Looking does not change what is trained: the last weights are those of the blind run.
     (oracle,), (blind,) = out.glob("models/*/final"), finished.glob("models/bolt_rd_0_*/final")
@@ -213,7 +213,7 @@ def test_the_oracle_needs_something_to_select_by(root, shiftproof, tmp_path):
     assert "needs good and defective test images; use --protocol blind" in said.err.splitlines()[-1]
 
 
-def test_a_cell_that_fails_does_not_stop_the_others(root, shiftproof, tmp_path):
+def test_a_run_that_fails_does_not_stop_the_others(root, shiftproof, tmp_path):
     own = Path(shutil.copytree(root, tmp_path / "data"))
     shutil.rmtree(own / "cell" / "test")
     (own / "bolt" / "train" / "good" / "003.png").write_bytes(b"")
@@ -222,11 +222,11 @@ def test_a_cell_that_fails_does_not_stop_the_others(root, shiftproof, tmp_path):
     assert said.code == 3
     found = read_json(out / "results.json")
     assert [row["category"] for row in found["rows"]] == ["bolt"]
-    assert found["cells"] == {"finished": 1, "all": 2}
+    assert found["runs"] == {"finished": 1, "all": 2}
     assert found["failures"][0].startswith(f"cell, {RD}, seed 0: ")
     assert "nothing to test on" in found["failures"][0]
     assert any("1 images could not be used" in note for note in found["notes"])
-    assert "1 of 2 cells" in (out / "index.html").read_text()
+    assert "1 of 2 runs" in (out / "index.html").read_text()
     assert not list((out / "models").glob("cell_*/final"))  # it was found out before the training
 
 
@@ -251,7 +251,7 @@ def test_where_a_recipe_is_not_followed_is_said(root, shiftproof, tmp_path):
     said = shiftproof("benchmark", root, "--out", tmp_path, *arguments)
     assert said.code == 2
     assert "student" in said.err.splitlines()[-1]  # the papers' student mirrors a ResNet
-    said = shiftproof("benchmark", root, "--out", tmp_path, *arguments, "student=light")
+    said = shiftproof("benchmark", root, "--out", tmp_path, *arguments, "student=lightweight")
     assert said.code == 0
     for text in (said.out, (tmp_path / "table.md").read_text(), (tmp_path / "index.html").read_text()):
         assert "set by hand: backbone tf_efficientnet_lite0.in1k instead of wide_resnet50_2.tv_in1k" in text

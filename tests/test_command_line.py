@@ -65,6 +65,6 @@ def test_ctrl_c_is_one_line_too(shiftproof, monkeypatch, tmp_path):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shiftproof.detector.load", stopped)
+    monkeypatch.setattr("shiftproof.loading.open_detector", stopped)
     said = shiftproof("predict", "model", "image.png", "--out", tmp_path)
     assert (said.code, said.error) == (130, "shiftproof: stopped")

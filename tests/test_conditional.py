@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shiftproof.cli import run
-from shiftproof.detector import load
+from shiftproof.loading import load
 
 from .parts import QUICK, read_csv, read_json, weights_sha256
 

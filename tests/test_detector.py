@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import shiftproof
-from shiftproof.errors import ImageError, ModelError, UsageError
+from shiftproof.errors import BackendError, DataError, ImageError, ModelError, UsageError
+from shiftproof.results import RESULT_FIELDS
 
 from .parts import read_json, save, scratched, texture
 
@@ -116,18 +119,33 @@ def test_a_stream_holds_no_more_than_a_batch(detector):
 def test_files_stream_in_order_past_one_that_cannot_be_read(detector, tmp_path):
     paths = [save(tmp_path / f"{number}.png", texture(number)) for number in range(5)]
     paths[2].write_bytes(b"")
-    seen = list(detector.stream_files(paths, batch=2))
-    assert [path for path, *_ in seen] == paths
-    assert [isinstance(result, ImageError) for *_, result in seen] == [False, False, True, False, False]
-    assert seen[2][1] is None
-    np.testing.assert_array_equal(seen[3][1], texture(3))
-    assert seen[3][2].score == pytest.approx(detector.inspect(paths[3]).score, rel=1e-5)
+    results = list(detector.predict(paths, batch_size=2))
+    assert [result.path for result in results] == paths
+    assert [result.status for result in results] == ["ok", "ok", "error", "ok", "ok"]
+    assert isinstance(results[2].error, ImageError)
+    np.testing.assert_array_equal(results[3].image, texture(3))
+    assert results[3].score == pytest.approx(detector.inspect(paths[3]).score, rel=1e-5)
+    assert [result.to_dict() | {"latency_ms": 0} for result in detector.predict(tmp_path, batch_size=3)] == [
+        result.to_dict() | {"latency_ms": 0} for result in detector.predict(map(str, paths), batch_size=3)
+    ]
+    with pytest.raises(DataError):
+        next(detector.predict(tmp_path / "nowhere"))
 
 
 def test_the_python_side_evaluates_and_trains_as_the_command_line_does(detector, product, tmp_path):
-    metrics = detector.evaluate(product, tmp_path / "out", shifts="contrast:2")
-    assert list(metrics) == ["contrast-2", "mean_shift", "worst_shift"]
-    assert metrics == read_json(tmp_path / "out" / "metrics.json")
+    evaluation = shiftproof.evaluate(detector, product, tmp_path / "out", shifts="contrast:2")
+    assert list(evaluation.metrics) == ["contrast-2", "mean_shift", "worst_shift"]
+    assert evaluation.metrics == read_json(tmp_path / "out" / "metrics.json")
+    assert evaluation == shiftproof.evaluate(detector, str(product), shifts="contrast:2")  # writes nothing
+    assert evaluation.conditions == ("contrast-2",)
+    for entry in (evaluation["contrast-2"], evaluation.mean_shift):
+        assert entry.image.auroc == evaluation.metrics["contrast-2"]["image"]["auroc"]
+        assert entry.pixel.aupro_30 == evaluation.metrics["contrast-2"]["pixel"]["aupro_30"]
+    assert evaluation["contrast-2"].threshold.value == detector.calibration.threshold
+    with pytest.raises(UsageError, match="clean"):
+        _ = evaluation.clean
+    with pytest.raises(UsageError, match="threshold mode"):
+        shiftproof.load(tmp_path, threshold_mode="frozen")
     with pytest.raises(UsageError, match="unknown setting 'epoch'; did you mean epochs"):
         shiftproof.train(product, tmp_path / "model", epoch=3)
     with pytest.raises(UsageError, match="unknown option of rd 'ssot'"):
@@ -145,6 +163,99 @@ def test_a_loaded_model_is_the_one_that_was_trained(detector, product, tmp_path)
         assert torch.equal(first, second)
         assert torch.equal(first, third)
     assert not loaded.method.training
+
+
+def test_every_source_of_the_same_pixels_gives_an_equal_result(detector, tmp_path):
+    """A file, its bytes, a Pillow image and an array; also one with transparency, and one turned by its EXIF tag."""
+    pixels, _ = scratched(200)
+    path = save(tmp_path / "part.png", pixels)
+    first = detector.inspect(path)
+    for source in (path.read_bytes(), Image.open(path), Image.fromarray(pixels), pixels):
+        result = detector.inspect(source)
+        assert result != first  # the path is a part of the result
+        assert dataclasses.replace(result, path=path) == first
+        assert (first == 1) is False
+    clear = np.dstack([pixels, np.full(pixels.shape[:2], 128, np.uint8)])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, image, options in (
+        ("clear.png", Image.fromarray(clear), {}),
+        ("turned.png", Image.fromarray(pixels), {"exif": exif}),
+        ("gray.png", Image.fromarray(pixels[..., 0]), {}),
+    ):
+        image.save(tmp_path / name, **options)
+        opened = Image.open(tmp_path / name)
+        np.testing.assert_array_equal(detector.inspect(opened).image, detector.inspect(tmp_path / name).image)
+    with pytest.raises(ImageError, match="mode F"):
+        detector.inspect(Image.new("F", (8, 8)))
+
+
+def test_a_result_is_written_and_drawn(detector, tmp_path):
+    result = detector.inspect(save(tmp_path / "part.png", scratched(200)[0]))
+    assert tuple(result.to_dict()) == RESULT_FIELDS
+    assert json.loads(json.dumps(result.to_dict()))["score"] == result.score
+    heatmap, mask, record = result.save(tmp_path / "out")
+    assert read_json(record) == result.to_dict()
+    np.testing.assert_array_equal(np.asarray(Image.open(mask)) > 0, result.mask)
+    picture = np.asarray(result.plot())
+    np.testing.assert_array_equal(picture, np.hstack([result.image, np.asarray(Image.open(heatmap))]))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError):
+        result.save(tmp_path / "file")
+
+
+def test_a_repr_is_one_line_without_arrays(detector, product):
+    evaluation = shiftproof.evaluate(detector, product, shifts="clean")
+    failed = next(detector.predict(["nowhere.png"]))
+    for each in (
+        detector,
+        detector.inspect(texture(0)),
+        failed,
+        evaluation,
+        evaluation.clean,
+        shiftproof.LoadOptions(),
+    ):
+        assert "\n" not in repr(each)
+        assert "array(" not in repr(each)
+        assert len(repr(each)) < 400
+
+
+def test_a_threshold_for_a_run_decides_and_has_its_own_bound(model):
+    image = scratched(200)[0]
+    usual = shiftproof.load(model).inspect(image)
+    for threshold, defective in ((usual.score + 1, False), (usual.score - 1e-6, True)):
+        moved = shiftproof.load(model, threshold=threshold)
+        result = moved.inspect(image)
+        assert (result.score, result.p_value) == (usual.score, usual.p_value)
+        assert (result.threshold, result.defective, result.mask.any()) == (threshold, defective, defective)
+    assert shiftproof.load(model, threshold=-1.0).calibration.bound == 1.0
+
+
+def test_threads_of_a_model_are_not_those_of_the_process(model):
+    before = torch.get_num_threads()
+    detector = shiftproof.load(model, "torch", threads=before + 1)
+    detector.inspect(texture(0))
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"threads": 0}, UsageError),
+        ({"threshold": float("nan")}, UsageError),
+        ({"threshold": 1.0, "threshold_mode": "conditional"}, UsageError),
+        ({"device": "gpu9"}, UsageError),
+        ({"device": "cuda:99"}, BackendError),
+        ({"device": "cuda", "backend": "onnx"}, BackendError),
+    ],
+)
+def test_options_that_no_model_is_loaded_with(model, options, error):
+    with pytest.raises(error):
+        shiftproof.load(model, **options)
+
+
+def test_the_device_is_chosen(model):
+    assert shiftproof.load(model, device="cpu").backend.device == torch.device("cpu")
 
 
 def flip(path, place):

@@ -53,8 +53,8 @@ def test_a_drift_is_found_named_and_written_down(shiftproof, model, stream, tmp_
     )
     found = read_json(tmp_path / "drift.json")
     (episode,) = found["episodes"]
-    assert (episode["found"], episode["ended"], episode["path"]) == (alert, None, rows[alert - 1]["path"])
-    assert abs(episode["began"] - 41) <= 3 and episode["findings"][0]["word"] == "darker"
+    assert (episode["alert_index"], episode["end_index"], episode["path"]) == (alert, None, rows[alert - 1]["path"])
+    assert abs(episode["start_index"] - 41) <= 3 and episode["findings"][0]["description"] == "darker"
     assert (found["images"], found["unreadable"], found["alpha"], found["reference_images"]) == (60, 0, 1e-4, 40)
     assert found["last"]["status"] == "drift" and set(found["last"]["levels"]) == set(GROUPS)
     text = assert_self_contained(tmp_path / "drift.html")
@@ -71,7 +71,7 @@ def test_verdicts_say_what_a_drift_does_and_unreadable_images_are_rows(shiftproo
     said = shiftproof("drift", model, folder, "--out", tmp_path / "out", "--reference", stream / "good")
     assert said.code == 3 and "is empty (0 bytes)" in said.warnings[0]
     rows = read_csv(tmp_path / "out" / "drift.csv")
-    assert rows[5]["status"] == "error" and rows[5]["error"] and not rows[5]["measure"]
+    assert rows[5]["status"] == "error" and rows[5]["error"] and not rows[5]["distance"]
     scores = {row["path"]: float(row["score"]) for row in rows if row["status"] == "ok"}
     seen = package.load(model).inspect(str(folder / "7.png"))
     assert scores[str(folder / "7.png")] == pytest.approx(seen.score, rel=1e-5)
@@ -167,7 +167,7 @@ def test_ctrl_c_ends_a_watch_with_all_that_is_in_hand_written(shiftproof, model,
         (("--out", "out.csv", "--settle", "-1"), "--settle -1.0: expected seconds, 0 or more"),
         (("--out", "out.csv", "--webhook", "host"), "expected an address such as https://host/path"),
         (("--out", "out.csv", "--mqtt", "host"), "expected HOST[:PORT]/TOPIC"),
-        (("--out", "out.csv", "--done", "DIR"), "is the folder that is watched"),
+        (("--out", "out.csv", "--move-to", "DIR"), "is the folder that is watched"),
     ],
 )
 def test_wrong_use_of_watch_is_one_line(shiftproof, model, tmp_path, monkeypatch, arguments, message):

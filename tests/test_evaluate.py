@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from shiftproof.calibration import Calibration
-from shiftproof.detector import load
 from shiftproof.errors import DataError
+from shiftproof.loading import load
 from shiftproof.metrics import image_metrics
 from shiftproof.report.evaluation import ConditionScores
 
@@ -105,7 +105,7 @@ def test_the_report_is_one_file(evaluated, model):
     assert f"{model.name} on part" in text
     assert "brightness-3" in text
     assert "59 would certify" in text
-    assert "Promise broken" in text
+    assert "Raise false alarms" in text
     assert "The same parts under each shift" in text
     assert sorted(path.name for path in evaluated.iterdir()) == ["metrics.json", "report.html", "scores.csv"]
 
@@ -315,25 +315,25 @@ def test_the_same_two_images_are_shown_under_each_shift_as_they_were_scored(mode
     shifts = "clean,rotation:2-4,gaussian_noise"
     evaluation.evaluate(load(model), product, tmp_path, shifts=shifts, seed=5)
     rows = read_csv(tmp_path / "scores.csv")
-    assert [exhibit.defective for exhibit in shown[0].exhibits] == [True, False]
-    for exhibit in shown[0].exhibits:
-        kind = "defective" if exhibit.defective else "good"
+    assert [example.defective for example in shown[0].examples] == [True, False]
+    for example in shown[0].examples:
+        kind = "defective" if example.defective else "good"
         ranked = sorted(
             (float(r["score"]), r["path"]) for r in rows if r["condition"] == "clean" and r["label"] == kind
         )
-        assert exhibit.name == ranked[1][1]  # of three the middle one, of four the lower in the middle
-        assert list(exhibit.pictures) == ["clean", "rotation-3", "gaussian_noise-3"]
-        for condition, picture in exhibit.pictures.items():
-            (row,) = (row for row in rows if (row["condition"], row["path"]) == (condition, exhibit.name))
+        assert example.name == ranked[1][1]  # of three the middle one, of four the lower in the middle
+        assert list(example.pictures) == ["clean", "rotation-3", "gaussian_noise-3"]
+        for condition, picture in example.pictures.items():
+            (row,) = (row for row in rows if (row["condition"], row["path"]) == (condition, example.name))
             assert picture.score == float(row["score"])
-            assert (picture.defect_share > 0) == exhibit.defective
-        images = [picture.image.tobytes() for picture in exhibit.pictures.values()]
+            assert (picture.defect_share > 0) == example.defective
+        images = [picture.image.tobytes() for picture in example.pictures.values()]
         assert len(set(images)) == 3
 
 
 def test_no_shift_shows_no_image_twice(model, product, tmp_path, shown):
     evaluation.evaluate(load(model), product, tmp_path)
-    assert shown[0].exhibits == []
+    assert shown[0].examples == []
 
 
 def test_an_image_that_has_gone_since_it_was_scored_is_not_shown_and_its_figures_stand(
@@ -344,24 +344,24 @@ def test_an_image_that_has_gone_since_it_was_scored_is_not_shown_and_its_figures
         evaluation, "write_json_atomic", lambda *a: (write(*a), shutil.rmtree(own_product / "test" / "scratch"))
     )
     evaluation.evaluate(load(model), own_product, tmp_path / "out", shifts="clean,contrast")
-    assert [exhibit.defective for exhibit in shown[0].exhibits] == [False]
+    assert [example.defective for example in shown[0].examples] == [False]
     assert shown[0].scores["clean"].defective.sum() == 3
 
 
 @pytest.mark.parametrize("n", [64, 5])
-def test_a_promise_is_broken_by_false_alarms_that_the_rate_cannot_explain(n):
-    """Against the tail of the binomial distribution; few calibration images promise no more than their bound."""
+def test_a_guarantee_is_violated_by_false_alarms_that_the_rate_cannot_explain(n):
+    """Against the tail of the binomial distribution; few calibration images guarantee no more than their bound."""
     calibration = Calibration.from_scores(range(n), target=0.05, map_low=0.0)
     rate = max(0.05, calibration.bound)
     assert (rate == 0.05) == (n == 64)
     for alarms in range(42):
         scores = np.where(np.arange(44) < alarms, 1000.0, -1.0)
         held = ConditionScores(np.arange(44) >= 41, scores, np.arange(44))
-        broken = evaluation._promise(calibration, {"clean": held}).broken
+        violated = evaluation._guarantee(calibration, {"clean": held}).violated
         tail = sum(math.comb(41, n) * rate**n * (1 - rate) ** (41 - n) for n in range(alarms, 42))
-        assert ("clean" in broken) == (tail < 0.05), alarms
+        assert ("clean" in violated) == (tail < 0.05), alarms
     nothing = ConditionScores(np.array([True]), np.array([1000.0]), np.array([0]))
-    assert evaluation._promise(calibration, {"clean": nothing}).broken == frozenset()
+    assert evaluation._guarantee(calibration, {"clean": nothing}).violated == frozenset()
 
 
 def test_a_number_that_one_shift_lacks_has_no_mean_and_no_worst():
@@ -409,7 +409,7 @@ def test_light_that_tells_good_from_defective_is_said(shiftproof, model, tmp_pat
     assert said.code == 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert ("Confounded:" in page) == bool(brighter)
-    told = [line for line in said.warnings if "tells good from defective without any detector" in line]
+    told = [line for line in said.warnings if "without any detector" in line]
     if not brighter:
         assert not told
     else:

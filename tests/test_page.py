@@ -224,7 +224,7 @@ def test_fingers_hit_what_they_aim_at_and_nothing_runs_out_of_the_screen(open_pa
 def test_what_is_dropped_or_pasted_is_inspected_shown_and_listed(open_page, how):
     page = open_page()
     send(page, how, (f"{how}ed.png", png(BAD, seed=77)))
-    page.wait_for_selector(".exhibit .verdict.defective")
+    page.wait_for_selector(".detail .verdict.defective")
     assert "above the threshold" in page.inner_text(".findings .lead")
     assert page.locator(".boxes g").count() == 1
     assert page.locator(".findings svg.chart title").text_content().startswith("Scores of 100 calibration parts")
@@ -243,9 +243,9 @@ def test_many_images_make_a_strip_and_one_that_cannot_be_read_says_why(open_page
     page.set_input_files("#files", [*files, {"name": "torn.png", "mimeType": "image/png", "buffer": png()[:60]}])
     page.wait_for_selector("[data-strip] .failed:has-text('torn.png')")
     assert "damaged or truncated" in page.inner_text(".failed .facts")
-    assert page.inner_text(".exhibit .verdict").strip() == "Good"
+    assert page.inner_text(".detail .verdict").strip() == "Good"
     page.keyboard.press("j")
-    page.wait_for_selector(".exhibit .verdict.defective")
+    page.wait_for_selector(".detail .verdict.defective")
     page.keyboard.press("h")
     assert page.locator(".heat").evaluate("one => getComputedStyle(one).visibility") == "hidden"
     page.locator("[data-operator]").fill("Ida")
@@ -267,7 +267,7 @@ def test_a_full_queue_is_asked_again_under_the_same_key(open_page):
 
     page.route("**/inspect?fragment=true", full_once)
     send(page, "drop", ("again.png", png(GOOD, seed=5)))
-    page.wait_for_selector(".exhibit .verdict.good")
+    page.wait_for_selector(".detail .verdict.good")
     assert len(keys) == 2
     assert keys[0] == keys[1]
 
@@ -276,7 +276,7 @@ def test_it_works_without_scripts(open_page, served):
     page = open_page(java_script_enabled=False)
     page.set_input_files("#files", {"name": "plain.png", "mimeType": "image/png", "buffer": png(BAD, seed=40)})
     page.click(".drop button")
-    assert page.inner_text(".exhibit .verdict").strip() == "Defective"
+    assert page.inner_text(".detail .verdict").strip() == "Defective"
     page.fill("[name=operator]", "Jo")
     page.fill("[name=note]", "only dust")
     page.click("[data-overrule]")
@@ -305,7 +305,7 @@ def test_the_history_by_keyboard_alone(open_page, served):
     page = open_page("/history?station=line+3")
     page.keyboard.press("j")
     page.keyboard.press("c")
-    page.wait_for_selector("tbody tr:first-child .said:text('confirmed')")
+    page.wait_for_selector("tbody tr:first-child .outcome:text('confirmed')")
     page.keyboard.press("j")
     page.keyboard.press("o")
     page.wait_for_selector("tbody tr:nth-child(2) .over:text('overruled: good')")
@@ -339,7 +339,7 @@ def test_reviewing_one_after_another_measures_the_rates(open_page, served, setti
         page.click("text=Review a sample")
         for _ in range(3):
             page.wait_for_load_state()
-            assert "Not reviewed" in page.inner_text(".exhibit .state")
+            assert "Not reviewed" in page.inner_text(".detail .state")
             with page.expect_navigation():
                 page.keyboard.press("o" if "Good" in page.inner_text(".verdict") else "c")
         page.wait_for_selector("text=Nothing is left to review here.")

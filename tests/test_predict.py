@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from shiftproof.data import read_image
-from shiftproof.detector import load
+from shiftproof.loading import load
 
 from .parts import read_csv, read_json, save, scratched, texture
 from .test_evaluate import assert_self_contained
@@ -283,3 +283,22 @@ def test_a_disk_that_is_full_ends_in_a_line_and_keeps_the_rows_before(shiftproof
     assert "File too large" in said.error
     assert (tmp_path / "out" / "predictions.csv").exists()
     assert list((tmp_path / "out" / "heatmaps").rglob("*.png")) == []
+
+
+def test_a_threshold_of_a_run_moves_the_verdicts_and_nothing_else(model, product, shiftproof, tmp_path):
+    def rows(*options: object) -> list[dict[str, str]]:
+        assert shiftproof("predict", model, product / "test", "--out", tmp_path / "out", *options).code == 0
+        return read_csv(tmp_path / "out" / "predictions.csv")
+
+    usual, low, high = rows(), rows("--threshold", -1), rows("--threshold", 1e6)
+    for key in ("path", "score", "p_value"):
+        assert [row[key] for row in usual] == [row[key] for row in low] == [row[key] for row in high]
+    assert {(row["verdict"], row["threshold"]) for row in low} == {("defective", "-1.0")}
+    assert {(row["verdict"], row["threshold"]) for row in high} == {("good", "1000000.0")}
+    for options in (
+        ("--threshold", "nan"),
+        ("--threshold", 1, "--threshold-mode", "conditional"),
+        ("--threshold", "x"),
+    ):
+        assert shiftproof("predict", model, product / "test", "--out", tmp_path / "none", *options).code == 2
+    assert not (tmp_path / "none").exists()

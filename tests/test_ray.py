@@ -1,4 +1,4 @@
-"""``--executor ray``: what the local engine finds, each row once, whoever is killed meanwhile."""
+"""``--executor ray``: what the local executor finds, each row once, whoever is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from shiftproof.benchmark import BenchmarkRequest, run_benchmark
+from shiftproof.benchmark.local_executor import RunOptions, run_local
+from shiftproof.benchmark.runs import Run
+from shiftproof.distributed import cluster, ray_executor
+from shiftproof.distributed.cluster import Cluster, connected, reason
+from shiftproof.distributed.predict import predict_with_ray
+from shiftproof.distributed.ray_executor import RayExecutor
 from shiftproof.errors import BackendError
-from shiftproof.scale import Request, benchmark, cluster, ray_engine
-from shiftproof.scale.bulk import predict_with_ray
-from shiftproof.scale.cells import Cell
-from shiftproof.scale.cluster import Cluster, connected, reason
-from shiftproof.scale.compute import Telling
-from shiftproof.scale.local import Work, run_local
-from shiftproof.scale.ray_engine import RayEngine
+from shiftproof.reporter import Reporter
 from shiftproof.training import Interrupted
 
 from .parts import SIDE, read_csv, read_json, save, texture
@@ -35,8 +36,8 @@ RAY = ("--executor", "ray", "--workers", "1")
 @pytest.fixture(scope="module")
 def started():
     """Ray on this machine, once for all tests: who finds it connected stays so."""
-    with connected(WORKERS) as room:
-        assert room.workers == 2
+    with connected(WORKERS) as resources:
+        assert resources.workers == 2
         import ray
 
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
@@ -65,7 +66,7 @@ def images(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(light, images, tmp_path_factory) -> dict[str, dict[str, str]]:
-    """What the local engine finds."""
+    """What the local executor finds."""
     from shiftproof.cli import run
 
     out = tmp_path_factory.mktemp("local")
@@ -172,7 +173,7 @@ def test_a_killed_run_goes_on_without_scoring_a_shard_again(started, shiftproof,
     assert (said.code, "model.onnx" in said.error) == (2, True)
 
 
-REQUEST = Request(
+REQUEST = BenchmarkRequest(
     methods=("rd",),
     seeds=(0, 1),
     image_size=str(SIDE),
@@ -181,7 +182,7 @@ REQUEST = Request(
 )
 
 
-def test_a_killed_cell_is_begun_again_and_rows_are_the_local_ones(started, product, tmp_path, monkeypatch):
+def test_a_killed_run_is_begun_again_and_rows_are_the_local_ones(started, product, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # paths that mean nothing to a worker elsewhere
     shutil.copytree(product, "part")
     told, ended, stop = [], [], threading.Event()
@@ -197,12 +198,12 @@ def test_a_killed_cell_is_begun_again_and_rows_are_the_local_ones(started, produ
     killer = threading.Thread(target=kill_one)
     killer.start()
     try:
-        found = benchmark(
+        found = run_benchmark(
             Path("part"),
             Path("out"),
             REQUEST,
-            engine=RayEngine(WORKERS),
-            on_cell=lambda done, total, cell: ended.append((done, total, cell.seed)),
+            executor=RayExecutor(WORKERS),
+            on_run=lambda done, total, item: ended.append((done, total, item.seed)),
         )
     finally:
         stop.set()
@@ -211,27 +212,27 @@ def test_a_killed_cell_is_begun_again_and_rows_are_the_local_ones(started, produ
     assert not found.failures
     assert sorted(seed for *_, seed in ended) == [0, 1]
     assert [part[:2] for part in ended] == [(1, 2), (2, 2)]
-    local = benchmark(Path("part"), Path("whole"), REQUEST, engine=run_local)
+    local = run_benchmark(Path("part"), Path("whole"), REQUEST, executor=run_local)
     rows, whole = (read_json(Path(name, "results.json"))["rows"] for name in ("out", "whole"))
     assert len(rows) == 2
     assert [{**row, "train_seconds": 0} for row in rows] == [{**row, "train_seconds": 0} for row in whole]
     assert not local.failures
-    assert benchmark(Path("part"), Path("out"), REQUEST, engine=RayEngine(Cluster("nowhere:1"))).failures == []
+    assert run_benchmark(Path("part"), Path("out"), REQUEST, executor=RayExecutor(Cluster("nowhere:1"))).failures == []
 
 
-class Deadly(Cell):
-    """A cell that no worker survives."""
+class Deadly(Run):
+    """A run that no worker survives."""
 
     def result(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_cell_that_kills_every_worker_is_one_line_and_the_others_run(started, monkeypatch, tmp_path):
-    for module in (cluster, ray_engine):
+def test_a_run_that_kills_every_worker_is_one_line_and_the_others_run(started, monkeypatch, tmp_path):
+    for module in (cluster, ray_executor):
         monkeypatch.setattr(module, "RETRIES", 1)
-    cells = [Deadly(tmp_path, "rd", "deadly", 0, {}, tmp_path), Cell(tmp_path, "rd", "gone", 0, {}, tmp_path / "gone")]
-    cells[1].settings["layout"] = "auto"
-    ended = {cell.category: line for cell, line in RayEngine(WORKERS)(cells, Work(), Telling())}
+    runs = [Deadly(tmp_path, "rd", "deadly", 0, {}, tmp_path), Run(tmp_path, "rd", "gone", 0, {}, tmp_path / "gone")]
+    runs[1].settings["layout"] = "auto"
+    ended = {item.category: line for item, line in RayExecutor(WORKERS)(runs, RunOptions(), Reporter())}
     assert ended["deadly"].startswith("deadly, rd, seed 0: its worker died 2 times, killed for its memory as a rule; ")
     assert ended["gone"].startswith("gone, rd, seed 0: ")
     assert "died" not in ended["gone"]

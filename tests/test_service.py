@@ -184,7 +184,7 @@ def test_wrong_use_is_one_line(shiftproof, exported, arguments, message, tmp_pat
     (tmp_path / "short").write_text("short\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         places = {"MODEL": exported, "TAKEN": taken.getsockname()[1]}
-        said = shiftproof("serve", "--data", "data", *(places.get(one, one) for one in arguments))
+        said = shiftproof("serve", "--data-dir", "data", *(places.get(one, one) for one in arguments))
     assert (said.code, said.out) == (2, "")
     assert message in said.error
     assert "secret@" not in said.error

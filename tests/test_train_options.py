@@ -95,6 +95,17 @@ def test_help_is_two_screens_with_defaults_and_help_all_has_every_option(shiftpr
         item.name: item for kind in (TrainOptions, TrainConfig, *CONFIGS.values()) for item in options_of(kind).values()
     }
     flags = {name: f"--{name.replace('_', '-')}" for name in options}
-    assert all_shown == {"--set", *flags.values()}
-    assert shown == {"--set", *(flags[name] for name, item in options.items() if item.common)}
+    assert all_shown == {"--set", "--recipe", *flags.values()}
+    assert shown == {"--set", "--recipe", *(flags[name] for name, item in options.items() if item.common)}
     assert short.count("[default:") + len(re.findall(r"\[default:?$", short)) >= len(shown) - 1
+
+
+def test_a_recipe_sets_what_no_option_sets(shiftproof, received):
+    said = shiftproof(
+        "train", "screw", "model", "--recipe", "rdpp-cvpr2023", "--steps", "5", "--seed", "2", "--set", "ssot=off"
+    )
+    assert said.code == 0
+    (options,) = received
+    assert (options["method"], options["steps"], options["seed"], options["ssot"]) == ("rdpp", 5, 2, "off")
+    assert options["backbone"].startswith("wide_resnet50_2") and "epochs" not in options
+    assert "differs from rdpp-cvpr2023" in said.out

@@ -123,7 +123,7 @@ class ConditionalCalibration:
         """
         if not self.unusual(statistics):
             return self.fixed
-        nearest = np.square(self._positions - self.reference.in_spreads(statistics)).sum(axis=-1).argmin(axis=1)
+        nearest = np.square(self._positions - self.reference.standardize(statistics)).sum(axis=-1).argmin(axis=1)
         return Calibration.from_scores(
             self.scores[np.arange(len(nearest)), nearest],
             target=self.fixed.target,
@@ -139,8 +139,8 @@ class ConditionalCalibration:
 
     @cached_property
     def _positions(self) -> NDArray[np.float64]:
-        """The statistics in spreads of the good images, [M, V, 18]."""
-        return self.reference.in_spreads(self.statistics)
+        """The statistics in sigma of the good images, [M, V, 18]."""
+        return self.reference.standardize(self.statistics)
 
     def to_bytes(self) -> bytes:
         """Return a safetensors file; the fixed calibration is in the manifest."""

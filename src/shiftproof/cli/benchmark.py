@@ -12,7 +12,7 @@ from shiftproof.cli.executor import choose_cluster
 from shiftproof.cli.options import Whole
 from shiftproof.config import parse_settings
 
-INCOMPLETE = 3  # exit code: finished, but some cells failed or some images could not be used
+INCOMPLETE = 3  # exit code: finished, but some runs failed or some images could not be used
 Several = Parameter(consume_multiple=True)
 
 
@@ -35,7 +35,7 @@ def benchmark(
     set: Annotated[tuple[str, ...], Several] = (),
     layout: str = "auto",
     without_correction: bool = False,
-    again: bool = False,
+    reevaluate: bool = False,
     drop_models: bool = False,
     executor: str = "local",
     address: str | None = None,
@@ -43,7 +43,7 @@ def benchmark(
     cpus: Whole | None = None,
     gpus: float | None = None,
 ) -> int:
-    """Train and evaluate methods on categories with several seeds; a finished cell is never run again.
+    """Train and evaluate methods on categories with several seeds; a finished run is never repeated.
 
     Writes rows.parquet, results.json, table.md, table.tex and index.html.
 
@@ -52,7 +52,7 @@ def benchmark(
     roots
         Data sets: folders of categories, or categories.
     out
-        Folder for cells, models and tables.
+        Folder for runs, models and tables.
     methods
         rd, rdpp, gnl, fusion; each with settings of its own if need be, as rdpp:ssot=off. By default rd and rdpp, or the
         recipe's.
@@ -67,7 +67,8 @@ def benchmark(
     oracle_every
         Epochs between two looks of the oracle, or steps where the schedule counts steps; by default a twentieth of it.
     recipe
-        A paper's settings: rdpp-cvpr2023, gnl-vand2024 or adshift-iccv2023; the output says where it is not followed.
+        A paper's settings: rd-cvpr2022, rdpp-cvpr2023, gnl-vand2024 or adshift-iccv2023; the output names where it is not
+        followed.
     backbone
         Teacher: a timm name with its pretrained tag.
     weights
@@ -86,29 +87,29 @@ def benchmark(
         How categories are laid out: auto, or a name of docs/data.md.
     without_correction
         Also evaluate models that have shift correction without it: a further column.
-    again
-        Evaluate finished cells anew, with the models that they have kept.
+    reevaluate
+        Evaluate finished runs again, with the models that they have kept.
     drop_models
-        Remove each model once its cell is finished.
+        Remove each model once its run is finished.
     executor
-        local: cell after cell in this process. ray: as many at a time as there is room for.
+        local: one run after the other in this process. ray: as many at a time as there is room for.
     address
         With ray: of a cluster that runs, auto or HOST:PORT; without it one is started on this machine, and ended.
     workers
-        With ray: cells at a time, at most; by default as many as there is room for.
+        With ray: runs at a time, at most; by default as many as there is room for.
     cpus
-        With ray: processor threads for each cell; 1 by default.
+        With ray: processor threads for each run; 1 by default.
     gpus
-        With ray: GPUs for each cell, 0.5 to share one; by default 1 where there are any.
+        With ray: GPUs for each run, 0.5 to share one; by default 1 where there are any.
     """
     cluster = choose_cluster(executor, address, workers, cpus, gpus)
-    from shiftproof.scale import benchmark as run
-    from shiftproof.scale.compute import Telling
-    from shiftproof.scale.local import Work, run_local
-    from shiftproof.scale.plan import Request
-    from shiftproof.scale.ray_engine import RayEngine
+    from shiftproof.benchmark.benchmark import run_benchmark
+    from shiftproof.benchmark.local_executor import RunOptions, run_local
+    from shiftproof.benchmark.plan import BenchmarkRequest
+    from shiftproof.distributed.ray_executor import RayExecutor
+    from shiftproof.reporter import Reporter
 
-    request = Request(
+    request = BenchmarkRequest(
         methods=methods,
         categories=categories,
         seeds=seeds,
@@ -127,14 +128,14 @@ def benchmark(
         without_correction=without_correction,
     )
     with Bar() as bar:
-        found = run(
+        found = run_benchmark(
             roots,
             out,
             request,
-            engine=RayEngine(cluster) if cluster else run_local,
-            work=Work(again, drop_models),
-            telling=Telling(warn, bar) if ERR.is_terminal else Telling(warn),
-            on_cell=lambda done, total, cell: say(f"{done} of {total}: {cell.title}"),
+            executor=RayExecutor(cluster) if cluster else run_local,
+            run_options=RunOptions(reevaluate, drop_models),
+            reporter=Reporter(warning=warn, progress=bar) if ERR.is_terminal else Reporter(warning=warn),
+            on_run=lambda done, total, run: say(f"{done} of {total}: {run.title}"),
         )
     show(found)
     for line in found.notes:

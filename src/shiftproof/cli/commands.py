@@ -10,6 +10,7 @@ from shiftproof.cli.console import Bar, say, table, warn
 from shiftproof.cli.deploy import export, profile
 from shiftproof.cli.options import Whole
 from shiftproof.cli.predict import Correction, failed, predict
+from shiftproof.cli.threshold import threshold
 from shiftproof.config import DEFAULT_METHOD
 from shiftproof.report.page import duration, number, percent
 from shiftproof.reporter import Reporter
@@ -27,6 +28,7 @@ def evaluate(
     correction: Correction = None,
     backend: str = "auto",
     threshold_mode: str = "fixed",
+    device: str | None = None,
 ) -> int:
     """Score a labelled test set at the fixed threshold; writes metrics.json, scores.csv and report.html.
 
@@ -51,15 +53,18 @@ def evaluate(
     threshold_mode
         fixed, or conditional: verdicts of images that are unusual by the threshold for their conditions, and what
         that comes to beside the fixed one (of a model trained with --conditional).
+    device
+        Of torch: cpu, cuda or cuda:1; by default a GPU where there is one.
     """
-    from shiftproof.detector import load
+    from shiftproof.loading import LoadOptions, open_detector
     from shiftproof.pipelines import evaluate as run
     from shiftproof.shifts import parse_conditions
 
     conditions = parse_conditions(shifts)
+    options = LoadOptions(backend, correction, threshold_mode=threshold_mode, device=device)
     with Bar() as bar:
         found = run(
-            load(model, backend, correction=correction, threshold_mode=threshold_mode),
+            open_detector(model, options),
             data,
             out,
             shifts=conditions,
@@ -227,4 +232,4 @@ def _reporter() -> tuple[Reporter, Bar]:
     return Reporter(info=say, warning=warn, progress=bar), bar
 
 
-COMMANDS = (evaluate, predict, corrupt, export, profile, info, demo)
+COMMANDS = (evaluate, predict, threshold, corrupt, export, profile, info, demo)

@@ -58,8 +58,8 @@ def drift(
     """
     from shiftproof.calibration import Calibration
     from shiftproof.data import find_images
-    from shiftproof.detector import CALIBRATION, load
     from shiftproof.drift import GROUPS, Monitor, load_reference, matched_groups, reference_of_files
+    from shiftproof.loading import CALIBRATION, load
     from shiftproof.model_io import load_manifest
     from shiftproof.pipelines.drift import follow, sort_files
 
@@ -101,7 +101,7 @@ def drift(
         (group, f"{value:+.1f}", f"{found.last.by_group[group]:.1f}")
         for group, value in zip(GROUPS, last.tolist(), strict=True)
     ]
-    table(("group", f"last {min(50, len(found.deviations))} images, spreads", "evidence"), rows)
+    table(("group", f"last {min(50, len(found.deviations))} images, sigma", "evidence"), rows)
     say(
         f"{found.images} images {found.order}; alert at evidence {-np.log10(alpha):g}, reference: {len(good.good)} good images"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from shiftproof.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from shiftproof.scale.cluster import Cluster
+    from shiftproof.distributed.cluster import Cluster
 
 EXECUTORS = ("local", "ray")
 
@@ -23,6 +23,6 @@ def choose_cluster(
         if given := [name for name, value in options.items() if value is not None]:
             raise UsageError(f"{given[0]} says where Ray runs: give --executor ray as well")
         return None
-    from shiftproof.scale.cluster import Cluster
+    from shiftproof.distributed.cluster import Cluster
 
     return Cluster(address, workers, 1 if cpus is None else cpus, gpus)

@@ -1,4 +1,4 @@
-"""``shiftproof predict``: images whose truth nobody has told, a folder of them or millions."""
+"""``shiftproof predict``: unlabelled images, a folder of them or millions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from shiftproof.cli.options import Whole
 from shiftproof.errors import BackendError
 
 if TYPE_CHECKING:
+    from shiftproof.distributed.shards import PredictionTotals
     from shiftproof.pipelines import Prediction
-    from shiftproof.scale.shards import Totals
 
 Correction = Annotated[bool | None, Parameter(negative="--no-correction")]
 FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
@@ -29,7 +29,9 @@ def predict(
     out: Path,
     correction: Correction = None,
     backend: str = "auto",
+    threshold: float | None = None,
     threshold_mode: str = "fixed",
+    device: str | None = None,
     executor: str = "local",
     heatmaps: bool = False,
     address: str | None = None,
@@ -51,9 +53,13 @@ def predict(
         Use the model's shift correction, or leave it out; by default as it was trained.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
+    threshold
+        Score above which an image is defective, for this run; by default the model's.
     threshold_mode
         fixed, or conditional: images that are unusual are judged by the threshold for their conditions (of a model
         trained with --conditional).
+    device
+        Of torch: cpu, cuda or cuda:1; by default a GPU where there is one.
     executor
         local: this process, with pictures and a report. ray: any number of images on many workers, rows alone.
     heatmaps
@@ -67,36 +73,31 @@ def predict(
     gpus
         With ray: GPUs for each worker, 0.5 to share one; by default 1 where there are any.
     """
+    from shiftproof.loading import LoadOptions, open_detector
+
+    options = LoadOptions(backend, correction, None, threshold_mode, threshold, device)
     cluster = choose_cluster(executor, address, workers, cpus, gpus)
-    found: Prediction | Totals
+    found: Prediction | PredictionTotals
     with Bar() as bar:
 
         def on_progress(done: int, total: int) -> None:
             bar("inspecting", done, total)
 
         if cluster is None:
-            from shiftproof.detector import load
             from shiftproof.pipelines import predict as run
 
-            found = run(
-                load(model, backend, correction=correction, threshold_mode=threshold_mode),
-                images,
-                out,
-                on_progress=on_progress,
-            )
+            found = run(open_detector(model, options), images, out, on_progress=on_progress)
             broken, result = len(found.failures), f"report: {out / 'report.html'}"
         else:
             try:
-                from shiftproof.scale.bulk import predict_with_ray
+                from shiftproof.distributed.predict import predict_with_ray
             except ModuleNotFoundError as error:
                 needs = f"--executor ray needs the package {error.name}: pip install 'shiftproof[scale]'"
                 raise BackendError(needs) from error
             found = predict_with_ray(
                 *(model, images, out),
                 cluster=cluster,
-                backend=backend,
-                correction=correction,
-                threshold_mode=threshold_mode,
+                options=options,
                 heatmaps=heatmaps,
                 on_progress=on_progress,
             )

@@ -25,15 +25,17 @@ def serve(
     host: str = "127.0.0.1",
     port: Whole = 8000,
     token_file: Path | None = None,
-    data: Path = Path("station"),
+    data_dir: Path = Path("station"),
     public_host: Annotated[tuple[str, ...], Several] = (),
     backend: str = "auto",
     threads: Whole | None = None,
+    threshold_mode: str = "fixed",
+    device: str | None = None,
     queue: Whole = 256,
     batch: Whole = 8,
-    wait: float = 2.0,
-    retention: float = 20480.0,
-    max_file: float = 32.0,
+    batch_wait_ms: float = 2.0,
+    retention_mib: float = 20480.0,
+    max_file_mib: float = 32.0,
     max_files: Whole = 64,
     max_pixels: Whole = 50_000_000,
 ) -> int:
@@ -51,7 +53,7 @@ def serve(
         To listen on; 0 takes any that is free.
     token_file
         File with a secret of 16 characters or more, which clients show as Authorization: Bearer.
-    data
+    data_dir
         Folder for images, heatmaps and the SQLite database.
     public_host
         Names under which a reverse proxy makes a station on loopback known.
@@ -59,15 +61,19 @@ def serve(
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
     threads
         Processor threads for each model; by default the backend's own choice.
+    threshold_mode
+        fixed, or conditional: unusual images get a threshold for their conditions (of models trained with --conditional).
+    device
+        Of torch: cpu, cuda or cuda:1; by default a GPU where there is one.
     queue
         Images that may wait for a model; more are refused with a time to come again.
     batch
         Images that go through a model at once, at most.
-    wait
+    batch_wait_ms
         Milliseconds that an image waits for others to join it.
-    retention
+    retention_mib
         Mebibytes of images and heatmaps to keep; the oldest go first, reviewed ones last. Rows stay.
-    max_file
+    max_file_mib
         Mebibytes that one file may have.
     max_files
         Files in one request.
@@ -75,6 +81,7 @@ def serve(
         That an image may claim to have.
     """
     try:
+        from shiftproof.loading import LoadOptions
         from shiftproof.service.server import serve as run
         from shiftproof.service.settings import Limits, Settings
     except ModuleNotFoundError as error:
@@ -84,9 +91,9 @@ def serve(
     for name, value, least in (
         ("--queue", queue, 1),
         ("--batch", batch, 1),
-        ("--wait", wait, 0),
-        ("--retention", retention, 1),
-        ("--max-file", max_file, 0.001),
+        ("--batch-wait-ms", batch_wait_ms, 0),
+        ("--retention-mib", retention_mib, 1),
+        ("--max-file-mib", max_file_mib, 0.001),
         ("--max-files", max_files, 1),
         ("--max-pixels", max_pixels, 1),
         ("--port", port, 0),
@@ -95,24 +102,23 @@ def serve(
             raise UsageError(f"{name} {value}; expected {least} or more")
     limits = Limits(
         files=max_files,
-        file_bytes=int(max_file * MEBIBYTE),
-        body_bytes=max(Limits.body_bytes, int((max_file + 1) * MEBIBYTE)),
+        file_bytes=int(max_file_mib * MEBIBYTE),
+        body_bytes=max(Limits.body_bytes, int((max_file_mib + 1) * MEBIBYTE)),
         pixels=max_pixels,
     )
     settings = Settings(
         models=models,
-        data=data,
+        data=data_dir,
         database=db,
         host=host,
         port=port,
         token=None if token_file is None else read_token(token_file),
         public_hosts=public_host,
-        backend=backend,
-        threads=threads,
+        options=LoadOptions(backend, threads=threads, threshold_mode=threshold_mode, device=device),
         queue=queue,
         batch=batch,
-        wait=wait / 1000,
-        retention_bytes=int(retention * MEBIBYTE),
+        batch_wait=batch_wait_ms / 1000,
+        retention_bytes=int(retention_mib * MEBIBYTE),
         limits=limits,
     )
     logging.basicConfig(handlers=[_Lines()], level=logging.INFO, format="%(message)s")
@@ -132,7 +138,7 @@ def read_token(path: Path) -> str:
 
 
 def _show(address: str, station: Station) -> None:
-    names = ", ".join(f"{name} ({line.version.detector.backend.name})" for name, line in station.lines.items())
+    names = ", ".join(f"{name} ({queue.version.detector.backend.name})" for name, queue in station.queues.items())
     say(f"serving {names} at {address}; Ctrl-C stops")
     say(f"database: {station.database.shown}; images: {station.settings.data}")
 

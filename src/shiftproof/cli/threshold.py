@@ -41,7 +41,9 @@ def threshold(
     if value is not None and (false_alarm_rate is not None or rule is not None):
         raise UsageError("--value was given together with --false-alarm-rate or --rule: give one of them")
     if false_alarm_rate is not None and not 0 < false_alarm_rate < 1:
-        raise UsageError(f"false-alarm rate {false_alarm_rate} is out of range: expected one between 0 and 1, e.g. 0.05")
+        raise UsageError(
+            f"false-alarm rate {false_alarm_rate} is out of range: expected one between 0 and 1, e.g. 0.05"
+        )
     if calibration is None and false_alarm_rate is rule is value is None:
         current, history = read_threshold(model)
         _show(current)
@@ -53,7 +55,7 @@ def threshold(
         return 0
     further: list[float] = []
     if calibration is not None:
-        from shiftproof.detector import load
+        from shiftproof.loading import load
 
         with Bar() as bar:
             further = score_further(
@@ -64,9 +66,7 @@ def threshold(
                 on_progress=lambda done, total: bar("scoring", done, total),
             )
     source = f"{len(further)} images of {calibration}" if further else ""
-    moved = move_threshold(
-        model, target=false_alarm_rate, rule=rule, value=value, further=further, source=source
-    )
+    moved = move_threshold(model, target=false_alarm_rate, rule=rule, value=value, further=further, source=source)
     say(f"before: threshold {moved.former.threshold:.4f}; {moved.former.sentence()}")
     _show(moved.current)
     for line in moved.remarks:

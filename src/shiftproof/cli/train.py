@@ -35,13 +35,23 @@ Settings = Annotated[
 ]
 
 
+Recipe = Annotated[
+    str | None,
+    Parameter(
+        show_default=False,
+        help="A paper's settings: rd-cvpr2022, rdpp-cvpr2023, gnl-vand2024 or adshift-iccv2023; the output names what "
+        "differs. Other options have precedence. [default: none]",
+    ),
+]
+
+
 def train_command(*, show_all: bool = False) -> Callable[..., int]:
     """Return the command ``train``; with ``show_all`` its help shows every flag."""
     by_method = {method: (TrainOptions, TrainConfig, config) for method, config in CONFIGS.items()}
     flag_type = flag_class("TrainFlags", by_method, show_all=show_all)
 
     def train(  # noqa: D417 - the flags have their help at the fields
-        data: Path, model: Path, /, *, flags: Any = None, settings: Settings = ()
+        data: Path, model: Path, /, *, flags: Any = None, recipe: Recipe = None, settings: Settings = ()
     ) -> int:
         """Train on images of good parts and write a model folder. --help-all shows every option.
 
@@ -52,7 +62,8 @@ def train_command(*, show_all: bool = False) -> Callable[..., int]:
         model
             Folder to write.
         """
-        return _train(data, model, _merged(given_flags(flags or flag_type()), parse_settings(settings)))
+        options = _merged(given_flags(flags or flag_type()), parse_settings(settings))
+        return _train(data, model, options if recipe is None else _with_recipe(recipe, data, options))
 
     train.__annotations__["flags"] = Annotated[flag_type, Parameter(name="*")]
     return train
@@ -83,16 +94,33 @@ def _merged(flags: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
     return {**flags, **settings, **typed}
 
 
+def _with_recipe(recipe: str, data: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's settings, replaced by the options; print what differs from the paper's code."""
+    from shiftproof.benchmark.settings import choose_settings
+
+    inputs = {name: value for name, value in options.items() if name in (*options_of(TrainOptions), "seed")}
+    by_hand = {name: value for name, value in options.items() if name not in inputs}
+    method, backbone = inputs.pop("method", None), inputs.pop("backbone", None)
+    selected = choose_settings(recipe, data.resolve().name, method, backbone, by_hand)
+    for line in selected.differs:
+        say(f"differs from {recipe}: {line}")
+    return {
+        **inputs,
+        "method": selected.method,
+        "backbone": selected.backbone,
+        **selected.schedule,
+        **selected.options,
+    }
+
+
 def _train(data: Path, model: Path, options: Mapping[str, Any]) -> int:
     from shiftproof.pipelines.train import train
 
     with Bar() as bar:
         detector = train(data, model, reporter=Reporter(info=say, warning=warn, progress=bar), **options)
     facts, record = detector.manifest["data"], detector.manifest["training"]
-    say(
-        f"trained {detector.manifest['method']} on {facts['train_images']} good images: "
-        f"{record['steps']} steps in {duration(record['seconds'])}"
-    )
+    steps = f": {record['steps']} steps in {duration(record['seconds'])}" if record["steps"] else ""
+    say(f"trained {detector.manifest['method']} on {facts['train_images']} good images{steps}")
     say(f"threshold {detector.calibration.threshold:.4f}; {detector.calibration.sentence()}")
     say(f"model: {model}")
     return FAILED_INPUTS if facts["unreadable"] else 0

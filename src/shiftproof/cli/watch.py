@@ -13,7 +13,7 @@ from shiftproof.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from shiftproof.watch import Totals, Watch
-    from shiftproof.watch.deliver import Receiver
+    from shiftproof.watch.delivery import Receiver
 
 FAILED_INPUTS = 3  # exit code: finished, but some images could not be read, or some messages wait
 
@@ -26,7 +26,7 @@ def watch(
     out: Path,
     once: bool = False,
     settle: float = 1.0,
-    done: Path | None = None,
+    move_to: Path | None = None,
     webhook: str | None = None,
     mqtt: str | None = None,
     alpha: float = 1e-4,
@@ -50,7 +50,7 @@ def watch(
         Inspect what is there, and end.
     settle
         Seconds for which a file must stay as it is before it is taken for complete.
-    done
+    move_to
         Folder to move files to once they are in the table.
     webhook
         Address to post each line to as JSON, at least once; the header Idempotency-Key tells repetitions. A token in the
@@ -67,19 +67,19 @@ def watch(
     threads
         Of the processor to compute with.
     """
-    from shiftproof.detector import load
     from shiftproof.drift import Monitor, load_reference, matched_groups
+    from shiftproof.loading import load
     from shiftproof.watch import Journal, MqttTopic, Watch, Webhook
-    from shiftproof.watch.output import Output
+    from shiftproof.watch.output import OutputTable
     from shiftproof.watch.run import resume_monitor
 
     if not 0 <= settle < float("inf"):
         raise UsageError(f"--settle {settle}: expected seconds, 0 or more")
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder that could be watched: make it, or check the path")
-    if done is not None and done.resolve() == folder.resolve():
-        raise UsageError(f"--done {done} is the folder that is watched: choose another")
-    output = Output(out)
+    if move_to is not None and move_to.resolve() == folder.resolve():
+        raise UsageError(f"--move-to {move_to} is the folder that is watched: choose another")
+    output = OutputTable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with Journal(out.with_name(f"{out.name}.journal")) as journal:
         receivers: list[Receiver] = [
@@ -102,7 +102,7 @@ def watch(
             journal,
             model=model.resolve().name,
             settle=settle,
-            done=done,
+            move_to=move_to,
             monitor=monitor,
             receivers=receivers,
             say=say,

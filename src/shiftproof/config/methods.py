@@ -9,7 +9,7 @@ from shiftproof.config.options import check_choices, option
 from shiftproof.errors import UsageError
 
 STUDENTS = ("auto", "paper", "narrow", "lightweight")
-DISTILLATIONS = ("hard", "position", "flattened")
+DISTILLATIONS = ("hard", "hard-reference", "position", "flattened")
 SSOT = ("pairwise", "reference", "off")
 AUGMENTATIONS = ("blind", "production")
 CORRECTION_WEIGHT = 0.5  # as in ATTA
@@ -48,6 +48,8 @@ class MethodConfig:
                 f"correction weight {weight} applies to features, and correction is {self.correction!r}: "
                 "leave it out, or set correction to features or both"
             )
+        if self.smoothing_sigma < 0:
+            raise UsageError(f"smoothing sigma {self.smoothing_sigma} is negative: expected 0 (none) or more")
         if not 0 < self.score_fraction <= 1:
             raise UsageError(
                 f"score fraction {self.score_fraction} is out of range: expected above 0, at most 1 (all values)"
@@ -68,7 +70,9 @@ class RdConfig(MethodConfig):
         "Student network; auto is the paper's for a ResNet, and lightweight for any other teacher.",
         choices=STUDENTS,
     )
-    distillation: str = option("hard", "Distillation loss; the papers' is flattened.", choices=DISTILLATIONS)
+    distillation: str = option(
+        "hard", "Distillation loss; RD's is flattened, and GNL's hard-reference.", choices=DISTILLATIONS
+    )
     hard_fraction: float = option(0.02, "Fraction of a stage's positions in the hard loss.")
     augment: str = option(
         "none",
@@ -86,9 +90,16 @@ class RdConfig(MethodConfig):
         True, "Views denoised as image correction denoises; only with image correction."
     )
     augment_share: float = option(0.5, "Share of a batch that gets an augmented view (GNL's paper: 1); 0: none.")
+    augment_batch: str = option(
+        "joint",
+        "Images and views as one batch, or separate: with batch statistics of their own, and summed losses (the papers').",
+        choices=("joint", "separate"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 < self.hard_fraction <= 1:
+            raise UsageError(f"hard fraction {self.hard_fraction} is out of range: expected above 0, at most 1 (all)")
         share = self.augment_share
         if not 0 <= share <= 1:
             raise UsageError(f"augment share {share} is out of range: expected 0 (no views) to 1 (all images)")
@@ -144,16 +155,41 @@ class GnlConfig(RdConfig):
         common=True,
     )
     structure_weight: float = option(0.02, "Weight of GNL's structure loss; the distillation loss has 1; 0: none.")
+    structure: str = option(
+        "sum", "Structure loss over positions; the reference code's is the mean.", choices=("sum", "mean")
+    )
     segmentation: bool = option(True, "Train a segmentation head on synthetic anomalies, and add its map.")
     segmentation_share: float = option(0.25, "Steps of the segmentation over steps of the distillation.")
     segmentation_weight: float = option(0.5, "Weight of the segmentation map; the distance map has 1.")
     segmentation_width: int = option(32, "Channels of the segmentation head (paper: 256).")
+    segmentation_network: str = option(
+        "lightweight", "Segmentation head; paper is the network of DeSTSeg and GNL.", choices=("lightweight", "paper")
+    )
+    segmentation_optimizer: str = option(
+        "schedule",
+        "Optimizer of the segmentation: the training's, or the paper's sgd at its own rates.",
+        choices=("schedule", "sgd"),
+    )
+    segmentation_sum: str = option(
+        "scaled",
+        "Sum of both maps: in standard deviations of their maxima, or the distance and the probability (the paper's).",
+        choices=("scaled", "probability"),
+    )
+    segmentation_views: str = option(
+        "half",
+        "Augmented views of the segmentation: half of a batch, before the anomalies, or all of it after them (the paper's).",
+        choices=("half", "all"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.segmentation_share <= 1:
             raise UsageError(
                 f"segmentation share {self.segmentation_share} is out of range: expected above 0, at most 1"
+            )
+        if self.segmentation_optimizer == "sgd" and self.segmentation_network != "paper":
+            raise UsageError(
+                "segmentation optimizer sgd has the rates of the paper's network: set segmentation network to paper"
             )
         for name in ("structure_weight", "segmentation_weight"):
             value = getattr(self, name)

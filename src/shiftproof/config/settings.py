@@ -9,6 +9,7 @@ class Settings(TypedDict, total=False):
     """Fields of :class:`~shiftproof.config.TrainConfig` and of the methods' configs (a test compares the types)."""
 
     batch_size: int
+    accumulate: int
     learning_rate: float
     optimizer: str
     schedule: str
@@ -28,6 +29,7 @@ class Settings(TypedDict, total=False):
     random_rotation: str
     denoise_augmentation: bool
     augment_share: float
+    augment_batch: str
     projection_weight: float
     reconstruct_weight: float
     contrast_weight: float
@@ -35,10 +37,15 @@ class Settings(TypedDict, total=False):
     ssot_points: int
     noisy_share: float
     structure_weight: float
+    structure: str
     segmentation: bool
     segmentation_share: float
     segmentation_weight: float
     segmentation_width: int
+    segmentation_network: str
+    segmentation_optimizer: str
+    segmentation_sum: str
+    segmentation_views: str
     bank_size: int
     bank_images: int
     neighborhood: int

@@ -58,10 +58,13 @@ class TrainOptions:
 class TrainConfig:
     """The schedule. No field may depend on a test image."""
 
-    image_size: tuple[int, int] = option((256, 256), "N or HxW in pixels: images are resized to it.", common=True)
+    image_size: tuple[int, int] = option(
+        (256, 256), "Size that images are resized to: auto, or N or HxW in pixels.", common=True, shown="auto"
+    )
     steps: int = option(1200, "Batches in all, the same number for every product.", common=True)
     epochs: int | None = option(None, "Passes over the training images, instead of --steps.", common=True)
     batch_size: int = option(16, "Images per step, over all devices.")
+    accumulate: int = option(1, "Batches whose gradients add up to one step (RD++'s reference code: 2).")
     learning_rate: float = option(4e-3, "Peak learning rate; RD++'s projection takes a fifth of it.")
     optimizer: str = option("adamw", "Optimizer; adam has the papers' betas 0.5 and 0.999.", choices=("adamw", "adam"))
     schedule: str = option(
@@ -76,7 +79,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("steps", "epochs", "batch_size", "devices"):
+        for name in ("steps", "epochs", "batch_size", "accumulate", "devices"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} {value} is too small: expected 1 or more")
@@ -97,7 +100,11 @@ class TrainConfig:
         """Return the steps of the whole schedule for a number of images."""
         if self.epochs is None:
             return self.steps
-        return self.epochs * steps_per_epoch(images, self.batch_for(images))
+        return max(1, self.epochs * steps_per_epoch(images, self.batch_for(images)) // self.accumulate)
+
+    def steps_of_an_epoch(self, images: int) -> int:
+        """Return the steps of one pass over a number of images, rounded down, at least 1."""
+        return max(1, steps_per_epoch(images, self.batch_for(images)) // self.accumulate)
 
     def rate_factor(self, step: int, steps: int) -> float:
         """Return the learning rate of a step over its peak.

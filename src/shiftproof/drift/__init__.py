@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shiftproof.drift.descriptions import Effect, Finding
 from shiftproof.drift.monitor import ALPHA, DRIFT, STEADY, WATCH, WINDOW, DriftState, Monitor
 from shiftproof.drift.reference import (
     MOST,
@@ -14,7 +15,6 @@ from shiftproof.drift.reference import (
     write_reference,
 )
 from shiftproof.drift.statistics import GROUPS, STATISTICS, measure
-from shiftproof.drift.words import Effect, Finding
 
 __all__ = [
     "ALPHA",

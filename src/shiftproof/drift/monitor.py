@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.drift.descriptions import Effect, Finding, advice, find, judge, sentence
 from shiftproof.drift.evidence import BETS, Bag, gather, log_mean, normal_score
 from shiftproof.drift.reference import Reference, furthest
 from shiftproof.drift.statistics import GROUPS, RESOLUTIONS, STATISTICS, measure
-from shiftproof.drift.words import Effect, Finding, advice, find, judge, sentence
 from shiftproof.errors import DataError, UsageError
 
 ALPHA = 1e-4
@@ -34,15 +34,15 @@ class DriftState:
     """What the monitor says after an image."""
 
     images: int  # seen so far, this one included
-    measure: float  # of this image: how far it lies from good images as a whole; about 1 for a good one
+    distance: float  # of this image: how far it lies from good images as a whole; about 1 for a good one
     p_value: float  # share of calibration images that lie as far off: conformal
-    levels: Mapping[str, float]  # group -> this image's deviation in spreads, signed
+    levels: Mapping[str, float]  # group -> this image's deviation in sigma, signed
     evidence: float  # for a drift since the last reset: a power of ten; an alert is raised at log10(1 / alpha)
     by_group: Mapping[str, float]  # the same for each group, "whole" included
     status: str  # "steady", "watch" (a tenth of the evidence for an alert), or "drift" (from the alert to its end)
     alert: bool  # the drift was found at this image
     ended: bool  # images have been like the good ones again for a while, as of this image
-    since: int | None  # number of the image (from 1) with which the drift probably began; None where steady
+    start_index: int | None  # number of the image (from 1) with which the drift probably began; None where steady
     findings: tuple[Finding, ...]  # what drifted, the main thing first; empty where steady
     effect: Effect  # what it does to the verdicts
     advice: str  # what to do
@@ -151,7 +151,7 @@ class Monitor:
 
     def _forget(self) -> None:
         """Take the drift's own images out of what later ones are compared with; while it lasts none is put in."""
-        late = min(self.images - self._since(self._lead()) + 1, len(self._window)) - 1  # the newest is not in yet
+        late = min(self.images - self._start_index(self._lead()) + 1, len(self._window)) - 1  # the newest is not in yet
         for values in [*self._window][-late - 1 : -1] if late else []:
             for bag, number in zip(self._bags, self._numbers(values, self.reference.distance(values)), strict=True):
                 bag.add(number, -1)
@@ -160,7 +160,7 @@ class Monitor:
         """The channel with the most evidence."""
         return int(log_mean(self._evidence).argmax())
 
-    def _since(self, channel: int) -> int:
+    def _start_index(self, channel: int) -> int:
         """The image with which a channel's evidence began to grow, as its best bet has it."""
         return int(self._begun[channel, self._evidence[channel].argmax()])
 
@@ -181,30 +181,32 @@ class Monitor:
             for group in (*GROUPS, "whole")
         }
         findings: tuple[Finding, ...] = ()
-        effect, since = Effect(), None
+        effect, start_index = Effect(), None
         if self._status != STEADY:
             needed = min(-math.log10(self.alpha), max(by_group.values()))
-            began = {g: self._since(strongest[g]) for g, power in by_group.items() if power >= needed}
-            findings = find(self.reference.in_spreads(np.array(self._window)), self.images, began, self.matched)
-            since = min(finding.since for finding in findings)
-            late = [*self._verdicts][-min(self.images - since + 1, WINDOW) :]
-            effect = judge([seen for seen in late if seen is not None], self.bound)
-        says = advice(self._status, findings, effect)
+            start_indices = {g: self._start_index(strongest[g]) for g, power in by_group.items() if power >= needed}
+            findings = find(
+                self.reference.standardize(np.array(self._window)), self.images, start_indices, self.matched
+            )
+            start_index = min(finding.start_index for finding in findings)
+            late = [*self._verdicts][-min(self.images - start_index + 1, WINDOW) :]
+            effect = judge([verdict for verdict in late if verdict is not None], self.bound)
+        advice_text = advice(self._status, findings, effect)
         return DriftState(
             images=self.images,
-            measure=distance,
+            distance=distance,
             p_value=self.reference.p_value(distance),
-            levels=furthest(self.reference.in_spreads(values)),
+            levels=furthest(self.reference.standardize(values)),
             evidence=max(by_group.values()),
             by_group=by_group,
             status=self._status,
             alert=alert,
             ended=ended,
-            since=since,
+            start_index=start_index,
             findings=findings,
             effect=effect,
-            advice=says,
-            sentence=sentence(self._status, findings, effect, says),
+            advice=advice_text,
+            sentence=sentence(self._status, findings, effect, advice_text),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -223,7 +225,7 @@ class Monitor:
             "mean": self._mean.tolist(),
             "square": self._square.tolist(),
             "window": [values.tolist() for values in self._window],
-            "verdicts": [None if seen is None else list(seen) for seen in self._verdicts],
+            "verdicts": [None if verdict is None else list(verdict) for verdict in self._verdicts],
             "bags": [bag.to_json() for bag in self._bags],
         }
 
@@ -250,7 +252,9 @@ class Monitor:
                 np.array(content[key], np.float64).reshape(CHANNELS) for key in ("mean", "square")
             )
             monitor._window.extend(np.array(values, np.float64) for values in content["window"])
-            monitor._verdicts.extend(None if seen is None else (seen[0], seen[1]) for seen in content["verdicts"])
+            monitor._verdicts.extend(
+                None if verdict is None else (verdict[0], verdict[1]) for verdict in content["verdicts"]
+            )
             monitor._bags = [Bag.from_json(bag) for bag in content["bags"]]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(

@@ -22,8 +22,8 @@ from shiftproof.model_io import save_reference
 REFERENCE = "drift.safetensors"  # file in a model folder
 DRIFT = "drift"  # key of model.json
 MOST = 2048  # good images that a reference keeps
-FLOOR = 4  # resolutions: a spread is never taken as less, or the rounding of 8 bits would count as a drift
-LIMIT = 8.0  # spreads: what lies further off tells no more of how statistics go together
+FLOOR = 4  # resolutions: sigma is never less than this, or the rounding of 8 bits would count as a drift
+LIMIT = 8.0  # sigma: what lies further off tells no more of how statistics go together
 MATCHED = (
     "light",
     "contrast",
@@ -37,7 +37,7 @@ MATCHED = (
 class Reference:
     """Statistics of good images; everything else follows from them."""
 
-    trained: NDArray[np.float64]  # [N, 18], N >= 1: of images that say where each statistic lies and how far it spreads
+    trained: NDArray[np.float64]  # [N, 18], N >= 1: of images that give the center and sigma of each statistic
     calibration: NDArray[np.float64]  # [M, 18], M >= 1: of others, that say how far from there good images come to lie
 
     def __post_init__(self) -> None:
@@ -65,14 +65,14 @@ class Reference:
         return np.concatenate([self.trained, self.calibration])
 
     @cached_property
-    def centre(self) -> NDArray[np.float64]:
+    def center(self) -> NDArray[np.float64]:
         """Median of each statistic, [18]."""
         return np.asarray(np.median(self.trained, axis=0))
 
     @cached_property
-    def spread(self) -> NDArray[np.float64]:
+    def sigma(self) -> NDArray[np.float64]:
         """Robust standard deviation of each, [18]: 1.4826 times the median absolute deviation, never below a floor."""
-        deviation = 1.4826 * np.median(np.abs(self.trained - self.centre), axis=0)
+        deviation = 1.4826 * np.median(np.abs(self.trained - self.center), axis=0)
         return np.asarray(np.maximum(deviation, FLOOR * RESOLUTIONS))
 
     @cached_property
@@ -85,16 +85,16 @@ class Reference:
         """SHA-256 of the statistics: a monitor's state belongs to one reference."""
         return hashlib.sha256(self.trained.tobytes() + self.calibration.tobytes()).hexdigest()
 
-    def in_spreads(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far statistics [..., 18] lie from good images', signed, in spreads."""
-        return np.asarray((statistics - self.centre) / self.spread)
+    def standardize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far statistics [..., 18] lie from good images', signed, in sigma."""
+        return np.asarray((statistics - self.center) / self.sigma)
 
     def distance(self, statistics: NDArray[np.float64]) -> float:
         """The shift measure of one image: a regularised Mahalanobis distance over the root of the number of statistics.
 
         About 1 for a good image. The correlations are shrunk towards none by C / (C + N), C statistics of N images.
         """
-        deviation = self.in_spreads(statistics)
+        deviation = self.standardize(statistics)
         return float(np.sqrt(deviation @ self._precision @ deviation / len(STATISTICS)))
 
     def p_value(self, distance: float) -> float:
@@ -103,12 +103,12 @@ class Reference:
         return float((1 + reached) / (len(self.distances) + 1))
 
     def by_group(self, statistics: NDArray[np.float64]) -> dict[str, float]:
-        """For each group, the signed deviation in spreads of the statistic of it that lies furthest off."""
-        return furthest(self.in_spreads(statistics))
+        """For each group, the signed deviation in sigma of the statistic of it that lies furthest off."""
+        return furthest(self.standardize(statistics))
 
     @cached_property
     def _precision(self) -> NDArray[np.float64]:
-        deviations = self.in_spreads(self.trained).clip(-LIMIT, LIMIT)
+        deviations = self.standardize(self.trained).clip(-LIMIT, LIMIT)
         count, size = deviations.shape
         weight = size / (size + count)
         moments = (1 - weight) * (deviations.T @ deviations) / count + weight * np.eye(size)
@@ -130,7 +130,7 @@ class Reference:
 
 
 def furthest(deviations: NDArray[np.float64]) -> dict[str, float]:
-    """For each group, of its deviations (float64 [18], in spreads) the one that is furthest from 0."""
+    """For each group, of its deviations (float64 [18], in sigma) the one that is furthest from 0."""
     found: dict[str, float] = dict.fromkeys(GROUPS, 0.0)
     for statistic, value in zip(STATISTICS, deviations.tolist(), strict=True):
         if abs(value) > abs(found[statistic.group]):

@@ -24,11 +24,11 @@ def reference(random, count=60):
     return Reference(numbers(random, count - 12), numbers(random, 12))
 
 
-def moved(values, **spreads):
-    """The same, some statistics moved by spreads of about 28."""
+def moved(values, **shifts):
+    """The same, some statistics moved by standard deviations of about 28."""
     values = values.copy()
-    for name, spread in spreads.items():
-        values[..., NAMES.index(name)] += 40 * spread
+    for name, sigma in shifts.items():
+        values[..., NAMES.index(name)] += 40 * sigma
     return values
 
 
@@ -102,7 +102,7 @@ def test_what_few_images_show_is_no_drift():
 
 
 @pytest.mark.parametrize(
-    ("change", "word", "within"),
+    ("change", "description", "within"),
     [
         ({"light": -3}, "darker", 12),
         ({"light": 1}, "brighter", 60),
@@ -120,7 +120,7 @@ def test_what_few_images_show_is_no_drift():
         ({"size": 3}, "larger or further apart", 12),
     ],
 )
-def test_each_drift_is_found_and_named(change, word, within):
+def test_each_drift_is_found_and_named(change, description, within):
     random = np.random.default_rng(1)
     monitor = Monitor(reference(random))
     for values in numbers(random, 60):
@@ -131,9 +131,9 @@ def test_each_drift_is_found_and_named(change, word, within):
     for _ in range(12):
         state = monitor.update(next(stream))
     assert not state.alert and state.status == DRIFT
-    assert state.findings[0].word == word, state.sentence
-    assert abs(state.findings[0].since - 61) <= max(6, within // 3)
-    assert word in state.sentence
+    assert state.findings[0].description == description, state.sentence
+    assert abs(state.findings[0].start_index - 61) <= max(6, within // 3)
+    assert description in state.sentence
 
 
 def test_a_shift_up_in_some_images_and_down_in_others_is_found():
@@ -142,7 +142,7 @@ def test_a_shift_up_in_some_images_and_down_in_others_is_found():
     signs = random.choice([-1, 1], 60)
     states = [monitor.update(moved(v, light=3 * s)) for v, s in zip(numbers(random, 60), signs, strict=True)]
     assert any(state.alert for state in states)
-    assert states[-1].findings[0].word == "light varies"
+    assert states[-1].findings[0].description == "light varies"
 
 
 def test_a_drift_ends_and_the_next_is_found():
@@ -155,7 +155,7 @@ def test_a_drift_ends_and_the_next_is_found():
     (ended,) = [state.images for state in states if state.ended]
     assert 101 <= alerts[0] <= 112 and 180 < ended <= 290 and 381 <= alerts[1] <= 392 and len(alerts) == 2
     assert states[ended].status in (STEADY, WATCH) and states[ended - 2].status == DRIFT
-    assert states[-1].findings[0].word == "noisier"
+    assert states[-1].findings[0].description == "noisier"
 
 
 def test_its_state_goes_through_json_to_the_bit():
@@ -212,8 +212,8 @@ def test_wrong_use_is_refused():
 def test_what_a_drift_does_to_the_verdicts_decides_the_advice(p_values, absorbed, advice):
     random = np.random.default_rng(6)
     monitor = Monitor(reference(random), matched=("light",))
-    seen = random.permutation(p_values) if len(p_values) else [None] * 40
-    for values, p_value in zip(moved(numbers(random, 40), light=5), seen, strict=True):
+    chosen = random.permutation(p_values) if len(p_values) else [None] * 40
+    for values, p_value in zip(moved(numbers(random, 40), light=5), chosen, strict=True):
         called = None if p_value is None else bool(p_value < 0.05)
         state = monitor.update(values, p_value=p_value, defective=called)
     assert state.effect.absorbed is absorbed

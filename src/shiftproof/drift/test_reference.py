@@ -66,7 +66,7 @@ def test_p_values_of_good_images_are_uniform_and_far_images_have_the_smallest():
     p_values = np.array([reference.p_value(reference.distance(values)) for values in numbers(2, 400)])
     assert 0.4 < p_values.mean() < 0.6
     assert (p_values <= 0.1).mean() < 0.16
-    assert reference.p_value(reference.distance(reference.centre + 30 * reference.spread)) == 1 / 200
+    assert reference.p_value(reference.distance(reference.center + 30 * reference.sigma)) == 1 / 200
     assert np.median(reference.distances) == pytest.approx(1, abs=0.15)
 
 
@@ -75,7 +75,7 @@ def test_one_constant_statistic_or_few_images_do_no_harm():
     values[:, 3] = 7.0
     reference = Reference(values, values[:1])
     assert np.isfinite(reference.distance(values[0] + 1))
-    assert (reference.spread > 0).all()
+    assert (reference.sigma > 0).all()
 
 
 def test_very_many_images_are_drawn_from():

@@ -22,7 +22,7 @@ def part(seed, side=128):
     return np.clip(image + random.normal(0, 2.5, image.shape), 0, 255).astype(np.uint8)
 
 
-def told(image):
+def by_name(image):
     return dict(zip(NAMES, measure(image).tolist(), strict=True))
 
 
@@ -42,7 +42,7 @@ def test_every_statistic_is_a_finite_number_whatever_the_image():
 @settings(max_examples=30, deadline=None)
 def test_what_turns_an_image_changes_direction_and_place_alone(seed, shape):
     image = np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    plain, flipped = told(image), told(image[:, ::-1])
+    plain, flipped = by_name(image), by_name(image[:, ::-1])
     for name in ("light", "contrast", "red", "blue", "fine_edges", "grain", "falloff", "size", "place_down"):
         assert flipped[name] == pytest.approx(plain[name], abs=2e-3), name
     for name in ("place_across", "slope_across", "direction_2_sin", "direction_4_sin"):
@@ -51,16 +51,16 @@ def test_what_turns_an_image_changes_direction_and_place_alone(seed, shape):
 
 def test_gain_leaves_sharpness_and_colour_noise_leaves_light():
     image = part(0)
-    plain, dim = told(image), told((image * 0.5).astype(np.uint8))
+    plain, dim = by_name(image), by_name((image * 0.5).astype(np.uint8))
     assert dim["light"] == pytest.approx(plain["light"] / 2, abs=1)
     assert dim["contrast"] == pytest.approx(plain["contrast"] - np.log(2), abs=0.05)
     assert dim["fine_edges"] == pytest.approx(plain["fine_edges"], abs=0.1)
     assert dim["direction_2_sin"] == pytest.approx(plain["direction_2_sin"], abs=0.05)
     noise = np.random.default_rng(0).normal(0, 8, image.shape)
-    noisy = told(np.clip(image + noise, 0, 255).astype(np.uint8))
+    noisy = by_name(np.clip(image + noise, 0, 255).astype(np.uint8))
     assert np.exp(noisy["grain"]) == pytest.approx(np.hypot(8, 2.5) * np.sqrt(0.299**2 + 0.587**2 + 0.114**2), rel=0.15)
     assert noisy["light"] == pytest.approx(plain["light"], abs=1.5)
-    assert told(image[::-1, ::-1])["place_down"] == pytest.approx(-plain["place_down"], abs=0.02)
+    assert by_name(image[::-1, ::-1])["place_down"] == pytest.approx(-plain["place_down"], abs=0.02)
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "defocus_blur", "gaussian_noise", "exposure"])
@@ -92,7 +92,7 @@ def test_each_statistic_moves_steadily_with_its_shift(reference, name, statistic
     moved = [
         np.median(
             [
-                reference.in_spreads(measure(apply_shift(name, part(s), None, severity, s).image))[
+                reference.standardize(measure(apply_shift(name, part(s), None, severity, s).image))[
                     NAMES.index(statistic)
                 ]
                 for s in range(70, 73)
@@ -108,7 +108,7 @@ def test_each_statistic_moves_steadily_with_its_shift(reference, name, statistic
 def test_a_small_defect_moves_the_picture_as_a_whole_little(reference):
     image = part(80)
     image[60:66, 30:36] = (250, 245, 240)
-    moved = np.abs(reference.in_spreads(measure(image)) - reference.in_spreads(measure(part(80))))
+    moved = np.abs(reference.standardize(measure(image)) - reference.standardize(measure(part(80))))
     edges = [statistic.group in ("orientation", "place") for statistic in STATISTICS]
     assert moved[~np.array(edges)].max() < 2.5
     assert moved[edges].max() < 8  # where edges lie and lead counts them all, and parts this alike hardly differ

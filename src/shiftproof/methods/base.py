@@ -41,6 +41,7 @@ class Phase(nn.Module):
 
     teacher: Teacher
     share: float = 1.0  # steps of this phase over steps of the schedule
+    optimizer: str | None = None  # one of its own, instead of the schedule's
     reads_normal: bool = True  # whether its losses need the features of :data:`NORMAL`
 
     def views(self, images: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -78,6 +79,7 @@ class Method(Phase):
     """Base of all methods; a subclass adds networks, views and losses. It is the first phase of its own training."""
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    auto_pixels: ClassVar[int | None] = None  # that an image size of "auto" aims at; None: 256x256
     cross_fits: ClassVar[bool] = False  # whether :meth:`leave_out` works, so that training images can calibrate
 
     def __init__(self, teacher: Teacher, config: MethodConfig):

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from shiftproof.config.methods import DISTILLATIONS, SSOT
 from shiftproof.errors import unknown
 
+HARDEST = 10  # positions that GNL's code takes of every stage
 LEAST_UNIT = 0.05  # of a channel in the structure loss, over the mean of all channels' units
 EPSILON = 1e-16  # under a product of two squared norms: a map of zeros has distance 1 and a finite gradient
 
@@ -80,17 +81,42 @@ def structure_loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
     return _sum(terms)
 
 
+def reference_structure_loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
+    """Return GNL's structure loss as its code computes it, but for the overflow.
+
+    The divergence of :func:`structure_loss` without units, and averaged over positions, of which it is the sum: about 1e-3
+    of the cosine terms. 1e-8 is added where the code adds it.
+
+    Args:
+        teacher: stages [B, C_k, H_k, W_k].
+        student: the same shapes.
+    """
+    terms = []
+    for expected, found in zip(teacher, student, strict=True):
+        target, output = (each.float().flatten(2).softmax(dim=2) + 1e-8 for each in (expected, found))
+        terms.append((target * (target / output + 1e-8).log()).mean())
+    return _sum(terms)
+
+
 def distillation_loss(teacher: list[Tensor], student: list[Tensor], kind: str, fraction: float) -> Tensor:
-    """The distillation loss by name: "flattened" and "position" alone; "hard" is the sum of all three."""
+    """Return the distillation loss by name.
+
+    "flattened" and "position" are single terms, and "hard" is the sum of all three. "hard-reference" is GNL's code: the
+    ten hardest positions of each stage, and the flattened term.
+    """
     if kind == "flattened":
         return flattened_distillation_loss(teacher, student)
     if kind == "position":
         return position_distillation_loss(teacher, student)
-    if kind != "hard":
+    if kind not in ("hard", "hard-reference"):
         raise unknown("distillation loss", kind, DISTILLATIONS)
     terms = []
     for products in _products(teacher, student):
         distance = _distance(*products)
+        if kind == "hard-reference":
+            hardest = distance.topk(min(HARDEST, distance.shape[1]), dim=1).values.mean()
+            terms.append(hardest + _flattened(products))
+            continue
         terms.append(_hardest(distance, fraction) + distance.mean() + _flattened(products))
     return _sum(terms)
 

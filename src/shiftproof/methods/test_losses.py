@@ -86,6 +86,7 @@ def test_identical_features_cost_nothing_and_opposite_ones_the_most():
     features = stages(0)
     opposite = [-feature for feature in features]
     for loss in (flattened_distillation_loss, position_distillation_loss, reconstruct_loss):
+        # 1 - cosine in float32: 1e-7 a position, three stages.
         assert loss(features, features).item() == pytest.approx(0, abs=1e-5)
         assert loss(features, opposite).item() == pytest.approx(2 * len(features), rel=1e-5)
 
@@ -206,11 +207,13 @@ def test_structure_agrees_with_torch():
 @given(st.integers(0, 1000), st.floats(1e-3, 1e3))
 def test_structure_is_zero_for_equal_features_and_positive_for_others(seed: int, scale: float):
     first, second = ([scale * feature for feature in stages(each)] for each in (seed, seed + 1))
+    # A shift of 3 spreads leaves six digits of float32.
     assert structure_loss(first, first).item() == pytest.approx(0, abs=1e-5)
     assert structure_loss(first, [feature + 3 * scale for feature in first]).item() == pytest.approx(0, abs=1e-5)
     assert structure_loss(first, second) > 0.1
     # The teacher's unit is the unit: that features are a thousand times as large makes no difference.
     plain = structure_loss(stages(seed), stages(seed + 1))
+    # torch's own divergence takes another path through float32.
     torch.testing.assert_close(structure_loss(first, second), plain, rtol=1e-3, atol=1e-4)
 
 
@@ -351,6 +354,7 @@ def test_ssot_pair_by_pair_is_clearly_not_zero_and_teaches():
 
 def test_ssot_of_identical_images_is_zero():
     alike = [feature[:1].expand(4, -1, -1, -1) for feature in stages(0)]
+    # Sinkhorn stops at a blur of 0.05; its debiased terms cancel to float32.
     assert ssot_loss(alike, generator()).item() == pytest.approx(0, abs=1e-4)
 
 
@@ -402,6 +406,7 @@ def test_ssot_samples_positions_reproducibly():
     assert first == same != other
     every = ssot_loss(features, generator(0), points=144).item()
     assert every == ssot_loss(features, generator(1), points=144).item()  # nothing left to draw
+    # A sample of the positions: what drawing 64 of them leaves to chance.
     assert first == pytest.approx(every, rel=0.3)
 
 
@@ -416,6 +421,7 @@ def test_ssot_is_near_the_value_of_a_finer_schedule(batch: int):
     half, rest = (batch + 1) // 2, batch // 2
     expected = fine(clouds[:half].contiguous(), clouds[rest:].contiguous()).mean().item()
     assert expected > 0.05
+    # A coarser schedule of Sinkhorn: see _sinkhorn.
     assert ssot_loss(features, generator()).item() == pytest.approx(expected, rel=0.05)
 
 

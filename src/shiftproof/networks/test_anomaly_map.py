@@ -127,6 +127,7 @@ def test_what_lifts_a_whole_map_is_taken_out_and_three_quarters_of_what_stretche
 ):
     values = maps(3, seed)
     expected = factor**0.75 * median_normalization(values)
+    # float32: a lift of 10 leaves 1e-6 of a map whose spread is 0.01, and the factor multiplies it.
     torch.testing.assert_close(median_normalization(factor * (values + lift)), expected, atol=1e-3, rtol=1e-3)
 
 
@@ -145,10 +146,12 @@ def test_a_map_times_a_constant_is_the_same_where_the_slopes_sum_to_one(factor: 
     background = LearnedNormalization()
     background.weights = torch.tensor([slope, 1 - slope, 0.3])
     values = maps(3, seed)
+    # float32 logarithms of values over seven decades.
     torch.testing.assert_close(background(factor * values), background(values), atol=1e-4, rtol=0)
 
 
 def test_as_it_starts_a_map_times_a_constant_is_the_same():
+    # float32 logarithms.
     torch.testing.assert_close(LearnedNormalization()(7 * maps()), LearnedNormalization()(maps()), atol=1e-5, rtol=0)
 
 
@@ -164,6 +167,7 @@ def test_a_linear_law_is_learned(law: tuple[float, float, float], monkeypatch: p
     monkeypatch.setattr("shiftproof.networks.anomaly_map.RIDGE", 1e-6)
     background = LearnedNormalization()
     background.fit(values.split(64))
+    # The ridge of 1e-6 is what keeps the weights from the law itself.
     torch.testing.assert_close(background.weights, torch.tensor(law), atol=0.01, rtol=0)
     assert maxima(background(values)).abs().max() < 0.01
 
@@ -172,6 +176,7 @@ def test_slopes_that_the_images_do_not_tell_sum_to_one():
     """Copies of one image say one thing: the prior says the rest, so that a lamp twice as strong changes nothing."""
     background = LearnedNormalization()
     background.fit([maps(1)] * 6)
+    # How far the ridge lets one image pull; doubled below, it shows as 0.05 ln 2.
     assert background.weights[:2].sum().item() == pytest.approx(1, abs=0.05)
     assert maxima(background(maps(1))).abs().max() < 1e-3
     torch.testing.assert_close(background(2 * maps(1)), background(maps(1)), atol=0.05, rtol=0)
@@ -258,6 +263,7 @@ def test_maps_of_two_kinds_are_added_in_standard_deviations_of_their_maxima_on_c
         others = [means[0].expand(50, 8, 8), means[1].expand(50, 8, 8)]
         others[kind] = one
         found = maxima(scale(*others))
+        # Mean and deviation of 50 values, exact but for float32 of numbers about 100.
         assert found.mean().item() == pytest.approx(0, abs=1e-3)
         assert found.std(correction=0).item() == pytest.approx(weight, rel=1e-3)
 
@@ -271,6 +277,7 @@ def test_the_unit_of_either_map_makes_no_difference(factor: float, offset: float
         scale = CommonScale((1.0, 1.0))
         scale.fit(torch.stack([maxima(first), maxima(each)], dim=1))
         totals.append(scale(first, each))
+    # An offset of 10 under a factor of 1e-3 leaves three digits of float32.
     torch.testing.assert_close(*totals, atol=0.02, rtol=0.01)
 
 

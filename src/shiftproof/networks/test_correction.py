@@ -79,6 +79,7 @@ def test_an_affine_shift_of_each_channel_is_undone(gains: list[float], lifts: li
     """Brightness, contrast, and the color of the lamp: one factor and one offset for each channel."""
     image = scene(1)
     shifted = image * torch.tensor(gains).view(1, 3, 1, 1) + torch.tensor(lifts).view(1, 3, 1, 1)
+    # float32, divided by a gain of 0.1 at least.
     torch.testing.assert_close(tones_of(image)(shifted), image, atol=1e-4, rtol=0)
 
 
@@ -94,6 +95,7 @@ def test_a_small_defect_does_not_move_the_tones():
     good = scene(1)
     defective = good.clone()
     defective[DEFECT] = 1
+    # One hundredth of a gray level's range: what a defect of this size moves the quantiles by.
     torch.testing.assert_close(tones_of(good)(defective), defective, atol=0.01, rtol=0)
 
 
@@ -125,8 +127,10 @@ def test_an_image_as_quiet_and_sharp_as_the_training_images_stays():
     image = scene(1)
     correction = SpectrumCorrection()
     correction.fit([image])
+    # float32 of a transform and its inverse, of values up to 1.
     torch.testing.assert_close(correction(image), image, atol=2e-6, rtol=0)
     correction.fit([torch.cat([0.5 * image, 2 * image])])  # duller ones and noisier ones
+    # float32 of a transform and its inverse, of values up to 1.
     torch.testing.assert_close(correction(image), image, atol=2e-6, rtol=0)
 
 
@@ -197,6 +201,7 @@ def test_taken_apart_and_put_together_an_image_of_any_size_is_itself(rows: int, 
     correction = SpectrumCorrection()
     correction.noise.fill_(1e3)
     image = torch.rand(1, 3, 4 * rows, 4 * columns, generator=torch.Generator().manual_seed(seed))
+    # float32 of a transform and its inverse, of values up to 1.
     torch.testing.assert_close(correction(image), image, atol=2e-6, rtol=0)
 
 
@@ -340,6 +345,7 @@ def test_the_onnx_graph_takes_any_batch_and_says_the_same():
         pixels = (images * 255).round().byte().permute(0, 2, 3, 1).contiguous()
         found = session.run(None, {INPUT: pixels.numpy()})
         for expected, each in zip(network(pixels), found, strict=True):
+            # What another runtime's order of float32 sums makes of values about 1.
             torch.testing.assert_close(torch.from_numpy(each), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -375,5 +381,6 @@ def test_a_shrunk_view_keeps_strong_edges_and_the_mean(spectrum: SpectrumCorrect
     step = torch.zeros(1, 3, 64, 64)
     step[..., 27:] = 0.8
     view = spectrum.denoise(step + noise(0.01, step), torch.tensor([0.03]))
+    # The noise that is left; the step is 0.8 high.
     torch.testing.assert_close(view, step, atol=0.05, rtol=0)
     assert view.mean().item() == pytest.approx(step.mean().item(), abs=1e-3)

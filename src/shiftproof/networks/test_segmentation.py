@@ -40,6 +40,7 @@ def test_a_logit_for_each_position_of_the_finest_stage(batch, training):
 
 def test_it_starts_by_seeing_next_to_no_defect():
     probability = head()(stages(2), stages(2, seed=1)).sigmoid()
+    # The weights' spread of 0.01 moves the logit by a few tenths.
     assert probability.mean().item() == pytest.approx(FIRST_PROBABILITY, rel=0.5)
     assert probability.max() < 0.05
 
@@ -71,6 +72,7 @@ def test_reducing_before_resizing_is_reducing_the_concatenated_stages():
     seen: list[torch.Tensor] = []
     network.norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     network(teacher, student)
+    # float32 sums in another order; products are up to the number of channels.
     torch.testing.assert_close(seen[0], F.conv2d(torch.cat(resized, dim=1), weights), atol=1e-4, rtol=1e-4)
 
 
@@ -176,6 +178,7 @@ def test_images_of_a_batch_do_not_see_each_other_when_it_infers():
     network, teacher, student = head().eval(), stages(3), stages(3, seed=1)
     together = network(teacher, student)
     alone = torch.cat([network([t[k : k + 1] for t in teacher], [s[k : k + 1] for s in student]) for k in range(3)])
+    # float32: another size of batch, another order of sums.
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
@@ -246,4 +249,5 @@ def test_the_onnx_graph_takes_any_batch():
         fed = {f"stage{k}": stage.numpy() for k, stage in enumerate([*teacher, *student])}
         (found,) = session.run(None, fed)
         with torch.no_grad():
+            # What another runtime's order of float32 sums makes of a logit about -5.
             torch.testing.assert_close(torch.from_numpy(found), network(teacher, student), atol=1e-4, rtol=1e-4)

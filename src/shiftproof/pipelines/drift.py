@@ -19,9 +19,10 @@ from shiftproof.errors import DataError, ImageError, UsageError
 from shiftproof.model_io import write_json_atomic
 from shiftproof.pipelines.outputs import Table, clear_outputs
 from shiftproof.report.drift import DriftReport, write_drift_report
+from shiftproof.results import FailedInspection
 
 COLUMNS = (
-    *("path", "status", "measure", "p_value", "evidence", "drift", "alert"),
+    *("path", "status", "distance", "p_value", "evidence", "drift", "alert"),
     *GROUPS,
     *("score", "score_p_value", "verdict", "error"),
 )
@@ -32,9 +33,9 @@ ORDERS = {"name": "by name, numbers as numbers", "time": "by the time of the fil
 class Episode:
     """One drift, from its alert to its end."""
 
-    began: int  # number of the image (from 1) with which it probably began
-    found: int  # of the image that raised the alert
-    ended: int | None  # of the image at which images had been like the good ones for a while; None: it lasts
+    start_index: int  # number of the image (from 1) with which it probably began
+    alert_index: int  # of the image that raised the alert
+    end_index: int | None  # of the image at which images had been like the good ones for a while; None: it lasts
     path: str  # of the image that raised the alert
     state: DriftState  # up to `WINDOW` images after the alert, which is when it knows most of what came
 
@@ -42,13 +43,18 @@ class Episode:
         """As JSON values."""
         told = self.state.to_json()
         kept = ("sentence", "findings", "effect", "advice")
-        places = {"began": self.began, "found": self.found, "ended": self.ended, "path": self.path}
+        places = {
+            "start_index": self.start_index,
+            "alert_index": self.alert_index,
+            "end_index": self.end_index,
+            "path": self.path,
+        }
         return {**places, **{key: told[key] for key in kept}}
 
     def line(self) -> str:
         """In one line."""
-        end = f", over by image {self.ended}" if self.ended else ""
-        return f"drift found at image {self.found}{end}: {self.state.sentence}"
+        end = f", over by image {self.end_index}" if self.end_index else ""
+        return f"drift found at image {self.alert_index}{end}: {self.state.sentence}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Followed:
     failures: list[str]  # one line for each image that could not be read
     episodes: list[Episode]
     last: DriftState  # after the last image that could be read
-    deviations: NDArray[np.float64]  # [N, 8], of each readable image and group, in spreads
+    deviations: NDArray[np.float64]  # [N, 8], of each readable image and group, in sigma
     evidence: NDArray[np.float64]  # [N], powers of ten
     order: str  # how the images were sorted, in words
 
@@ -144,40 +150,41 @@ def follow(
 def _inspected(
     detector: Detector, paths: list[Path]
 ) -> Iterator[tuple[Path, NDArray[Any] | ImageError, dict[str, Any]]]:
-    for path, _, seen in detector.stream_files(paths):
-        if isinstance(seen, ImageError):
-            yield path, seen, {}
+    for result in detector.predict(paths):
+        assert result.path is not None
+        if isinstance(result, FailedInspection):
+            yield result.path, result.error, {}
         else:
-            told = {"score": seen.score, "score_p_value": seen.p_value, "verdict": seen.verdict}
-            yield path, seen.pixels, {**told, "defective": seen.defective}
+            verdict = {"score": result.score, "score_p_value": result.p_value, "verdict": result.verdict}
+            yield result.path, result.pixels, {**verdict, "defective": result.defective}
 
 
 def _measured(
     paths: list[Path], size: tuple[int, int]
 ) -> Iterator[tuple[Path, NDArray[Any] | ImageError, dict[str, Any]]]:
-    def look(path: Path) -> tuple[Path, NDArray[Any] | ImageError, dict[str, Any]]:
+    def read(path: Path) -> tuple[Path, NDArray[Any] | ImageError, dict[str, Any]]:
         try:
             return path, measure(resize_image(read_image(path), size)), {}
         except ImageError as error:
             return path, error, {}
 
-    yield from in_order(look, paths, ahead=32)
+    yield from in_order(read, paths, ahead=32)
 
 
 def _note(episodes: list[Episode], state: DriftState, path: Path) -> None:
     """Begin, carry on or end an episode."""
     if state.alert:
-        episodes.append(Episode(state.since or state.images, state.images, None, str(path), state))
-    elif episodes and episodes[-1].ended is None:
+        episodes.append(Episode(state.start_index or state.images, state.images, None, str(path), state))
+    elif episodes and episodes[-1].end_index is None:
         last = episodes[-1]
         if state.ended:
-            episodes[-1] = Episode(last.began, last.found, state.images, last.path, last.state)
-        elif state.status == DRIFT and state.images < last.found + WINDOW:
-            episodes[-1] = Episode(last.began, last.found, None, last.path, state)
+            episodes[-1] = Episode(last.start_index, last.alert_index, state.images, last.path, last.state)
+        elif state.status == DRIFT and state.images < last.alert_index + WINDOW:
+            episodes[-1] = Episode(last.start_index, last.alert_index, None, last.path, state)
 
 
 def _row(path: Path, state: DriftState, verdict: Mapping[str, Any]) -> dict[str, str]:
-    numbers = {"measure": state.measure, "p_value": state.p_value, "evidence": state.evidence, **state.levels}
+    numbers = {"distance": state.distance, "p_value": state.p_value, "evidence": state.evidence, **state.levels}
     scores = {key: verdict[key] for key in ("score", "score_p_value") if key in verdict}
     return {
         "path": str(path),

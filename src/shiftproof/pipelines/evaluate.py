@@ -1,4 +1,4 @@
-"""Scoring a labelled test set, clean and under shifts, at the fixed threshold."""
+"""Evaluate a detector on a labelled test set, clean and under shifts, at its threshold."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.calibration import Calibration, false_alarm_bound
-from shiftproof.data import LabelledImage, iter_images, labelled_images, load_mask, resize_image
-from shiftproof.detector import BATCH, Detector, Inspection, batched
+from shiftproof.data import LabelledImage, LabelledSet, iter_images, labelled_images, load_mask
+from shiftproof.detector import BATCH, Detector, batched
 from shiftproof.drift.statistics import STATISTICS, measure
 from shiftproof.errors import DataError, ImageError
 from shiftproof.metrics import PixelMetrics, image_metrics
 from shiftproof.metrics.confounds import Confound, find_confounds
+from shiftproof.metrics.robustness import worst_condition
 from shiftproof.model_io import write_json_atomic
 from shiftproof.pipelines.outputs import Table, clear_outputs
-from shiftproof.pipelines.pictures import exhibits, picture
+from shiftproof.pipelines.pictures import examples, picture
 from shiftproof.report.evaluation import (
     GROUPS,
     MOST_ROWS,
     ConditionScores,
     EvaluationReport,
+    Guarantee,
     Picture,
-    Promise,
     ScoredImage,
     write_evaluation_report,
 )
-from shiftproof.report.foremost import Foremost
-from shiftproof.report.robustness import worst_condition
+from shiftproof.report.top_k import TopK
+from shiftproof.results import VERDICTS, Evaluation, Inspection
 from shiftproof.shifts import Condition, ShiftNotApplicable, parse_conditions
 
 MOST_PICTURES = 8  # worst misses, and as many worst false alarms, in the report
@@ -46,17 +47,17 @@ COLUMNS = ("condition", "path", "defect_type", "label", "status", "score", "p_va
 
 
 @dataclass
-class ConditionResult:
+class _Condition:
     """What one condition has shown so far: scores, and histograms of pixels."""
 
     condition: Condition
     defective: array[int] = field(default_factory=lambda: array("B"))  # the truth of each image, 0 or 1
-    scores: array[float] = field(default_factory=lambda: array("d"))  # what the detector gave it
-    flagged: array[int] = field(default_factory=lambda: array("B"))  # whether it called it defective, 0 or 1
+    scores: array[float] = field(default_factory=lambda: array("d"))  # by the detector
+    flagged: array[int] = field(default_factory=lambda: array("B"))  # whether it is called defective, 0 or 1
     images: array[int] = field(default_factory=lambda: array("q"))  # which of the test set it is
     statistics: array[float] = field(
         default_factory=lambda: array("d")
-    )  # what could confound it, a few numbers an image
+    )  # what could confound the labels, a few numbers an image
     conditional: bool = False  # whether a conditional threshold judges
     pixels: PixelMetrics | None = None  # None where the set has no masks
     lost_defects: int = 0  # defects moved wholly out of the frame: still defective images, but without pixels to find
@@ -72,6 +73,15 @@ class ConditionResult:
             np.array(self.images, dtype=np.int64),
             np.array(self.flagged, dtype=bool) if self.conditional else None,
         )
+
+    def add(self, index: int, item: LabelledImage, mask: NDArray[np.bool_] | None, result: Inspection) -> None:
+        """Add the result of an image."""
+        self.images.append(index)
+        self.defective.append(item.defective)
+        self.scores.append(result.score)
+        self.flagged.append(result.defective)
+        if self.pixels is not None and mask is not None and (mask.any() or not item.defective):
+            self.pixels.update(result.anomaly_map, mask)
 
     def shifted(
         self, item: LabelledImage, image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, seed: int
@@ -115,18 +125,10 @@ class ConditionResult:
         }
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found."""
-
-    metrics: dict[str, Any]  # content of metrics.json
-    failures: list[str]  # one line for each image that could not be used
-
-
 def evaluate(
     detector: Detector,
-    data: Path,
-    out: Path,
+    data: str | Path,
+    out: str | Path | None = None,
     *,
     shifts: str | Sequence[Condition] = "clean",
     layout: str = "auto",
@@ -135,148 +137,203 @@ def evaluate(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """Evaluate a detector and write ``metrics.json``, ``scores.csv`` and ``report.html``.
+    """Evaluate a detector; with a folder, write ``metrics.json``, ``scores.csv`` and ``report.html`` to it.
 
     Each image is decoded once for all conditions and shifted at its own size (two are read again, for the report); memory
     does not grow with the number of images but for an array of scores. The results of a former run are removed first, and
     rows are written as they come.
 
     Args:
-        detector: with its fixed threshold.
+        detector: judges the images.
         data: a labelled test set.
-        out: folder to write to.
+        out: folder to write to; None writes nothing.
         shifts: conditions, as ``--shifts`` takes them.
         layout: of ``data``.
         seed: of what is random in the shifts.
         title: of the report.
-        on_progress: is told (images done, images in all).
-        warn: is told of what was left out.
+        on_progress: receives (images done, images in all).
+        warn: receives a line for what was left out.
 
     Raises:
         DataError: no test set there, a mask that is missing, nothing that can be evaluated, or a folder that cannot be
             written, which shows before the first image is read.
     """
+    data = Path(data)
     conditions = parse_conditions(shifts) if isinstance(shifts, str) else tuple(shifts)
-    test_set = labelled_images(data, layout)
-    clear_outputs(out, ["report.html", "metrics.json", "scores.csv"])
-    conditional = detector.conditional is not None
-    results = {
-        c.name: ConditionResult(c, conditional=conditional, pixels=PixelMetrics() if test_set.has_masks else None)
-        for c in conditions
-    }
-    failures: list[str] = []
-    listed: Foremost[ScoredImage] = Foremost(MOST_ROWS)
-    wrong = {True: Foremost[Picture](MOST_PICTURES), False: Foremost[Picture](MOST_PICTURES)}  # misses, false alarms
-    calibration = detector.calibration
+    run = _Run(detector, labelled_images(data, layout), conditions, seed, on_progress)
+    if out is None:
+        run.score(lambda row: None)
+    else:
+        clear_outputs(Path(out), ["report.html", "metrics.json", "scores.csv"])
+        with Table(Path(out) / "scores.csv", COLUMNS) as table:
+            run.score(table.write)
+    evaluation = run.finish(data, warn)
+    if out is not None:
+        write_json_atomic(Path(out) / "metrics.json", evaluation.metrics)
+        name = title or f"{detector.manifest['method']} on {data.resolve().name}"
+        write_evaluation_report(Path(out) / "report.html", run.report(evaluation, name))
+    return evaluation
 
-    def conditioned() -> Iterator[tuple[ConditionResult, int, NDArray[np.uint8], NDArray[np.bool_] | None]]:
-        files = iter_images([item.path for item in test_set.images], ahead=2 * BATCH)
-        for index, (item, (_, image)) in enumerate(zip(test_set.images, files, strict=True)):
+
+class _Run:
+    """An evaluation at work: scores every image under every condition, and keeps what the report shows.
+
+    Args:
+        detector: judges the images.
+        test_set: labelled images.
+        conditions: to evaluate under.
+        seed: of what is random in the shifts.
+        on_progress: receives (images done, images in all).
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        test_set: LabelledSet,
+        conditions: Sequence[Condition],
+        seed: int,
+        on_progress: Callable[[int, int], None],
+    ):
+        self._detector, self._test_set, self._seed, self._on_progress = detector, test_set, seed, on_progress
+        self._first = conditions[0]
+        self._conditions = {condition.name: self._begin(condition) for condition in conditions}
+        self._failures: list[str] = []
+        self._left_out: list[str] = []
+        self._confounds: tuple[Confound, ...] = ()
+        self._listed: TopK[ScoredImage] = TopK(MOST_ROWS)
+        self._misses: TopK[Picture] = TopK(MOST_PICTURES)
+        self._false_alarms: TopK[Picture] = TopK(MOST_PICTURES)
+
+    def score(self, write: Callable[[dict[str, Any]], None]) -> None:
+        """Score the test set; ``write`` receives a row for each image and condition."""
+        for batch in batched(self._shifted(write), BATCH):
+            results = self._detector.stream((image for *_, image, _ in batch), BATCH)
+            for (condition, index, image, mask), result in zip(batch, results, strict=True):
+                write(_row(condition.condition.name, self._test_set.images[index], result))
+                self._record(condition, index, image, mask, result)
+
+    def finish(self, data: Path, warn: Callable[[str], None]) -> Evaluation:
+        """Return the metrics of all conditions that have images.
+
+        Raises:
+            DataError: there is none.
+        """
+        if not any(condition.scores for condition in self._conditions.values()):
+            reasons = (condition.not_applicable for condition in self._conditions.values())
+            first = next(iter([*self._failures, *reasons, "no condition to evaluate under"]))
+            raise DataError(f"nothing of {data} could be evaluated; the first failure: {first}")
+        self._left_out = [line for condition in self._conditions.values() if (line := condition.lacking)]
+        for line in self._left_out:
+            warn(line)
+        self._conditions = {name: condition for name, condition in self._conditions.items() if condition.scores}
+        first_condition = next(iter(self._conditions.values()))
+        self._confounds = first_condition.confounds()
+        if self._confounds:
+            warn(_confounded(first_condition.condition.name, self._confounds))
+        threshold = self._detector.calibration.threshold
+        metrics: dict[str, Any] = {name: condition.metrics(threshold) for name, condition in self._conditions.items()}
+        shifted = {name: metrics[name] for name, condition in self._conditions.items() if condition.condition.shift}
+        return Evaluation(metrics | _over_shifts(shifted), self._failures)
+
+    def report(self, evaluation: Evaluation, title: str) -> EvaluationReport:
+        """Return all that the page shows."""
+        calibration = self._detector.calibration
+        scores = {name: condition.scored for name, condition in self._conditions.items()}
+        conditions = [condition.condition for condition in self._conditions.values()]
+        return EvaluationReport(
+            title=title,
+            manifest=self._detector.manifest,
+            calibration_sentence=calibration.sentence(),
+            guarantee=_guarantee(calibration, scores),
+            conditions=evaluation.metrics,
+            scores=scores,
+            table=self._listed.items(),
+            misses=self._misses.items(),
+            false_alarms=self._false_alarms.items(),
+            low=calibration.map_low,
+            high=calibration.map_high,
+            failures=evaluation.failures,
+            left_out=self._left_out,
+            confounds=self._confounds,
+            examples=examples(self._detector, self._test_set, scores, conditions, self._seed),
+        )
+
+    def _begin(self, condition: Condition) -> _Condition:
+        pixels = PixelMetrics() if self._test_set.has_masks else None
+        return _Condition(condition, conditional=self._detector.conditional is not None, pixels=pixels)
+
+    def _shifted(
+        self, write: Callable[[dict[str, Any]], None]
+    ) -> Iterator[tuple[_Condition, int, NDArray[np.uint8], NDArray[np.bool_] | None]]:
+        """Yield every readable image under every condition that can be applied to it."""
+        items = self._test_set.images
+        files = iter_images([item.path for item in items], ahead=2 * BATCH)
+        for index, (item, (_, image)) in enumerate(zip(items, files, strict=True)):
             try:
                 if isinstance(image, ImageError):
                     raise image
-                mask = load_mask(item, (image.shape[0], image.shape[1])) if test_set.has_masks else None
+                mask = load_mask(item, (image.shape[0], image.shape[1])) if self._test_set.has_masks else None
             except DataError as error:
-                failures.append(str(error))
-                table.write(_row("", item, status="error", error=str(error)))
+                self._failures.append(str(error))
+                write(_row("", item, error=error))
             else:
-                for result in results.values():
-                    shifted = result.shifted(item, image, mask, seed)
+                for condition in self._conditions.values():
+                    shifted = condition.shifted(item, image, mask, self._seed)
                     if shifted is not None:
-                        yield result, index, *shifted
-            on_progress(index + 1, len(test_set.images))
+                        yield condition, index, *shifted
+            self._on_progress(index + 1, len(items))
 
-    with Table(out / "scores.csv", COLUMNS) as table:
-        for held in batched(conditioned(), BATCH):
-            inspections = detector.stream((image for *_, image, _ in held), BATCH)
-            for (result, index, image, mask), seen in zip(held, inspections, strict=True):
-                item, name = test_set.images[index], result.condition.name
-                result.images.append(index)
-                result.defective.append(item.defective)
-                result.scores.append(seen.score)
-                result.flagged.append(seen.defective)
-                if result.condition == conditions[0]:
-                    values = measure(resize_image(image, detector.image_size))
-                    result.statistics.extend(values[column] for column, _ in CONFOUNDING)
-                table.write(_row(name, item, seen=seen))
-                mistake = seen.defective != item.defective
-                # Mistakes by how far they lie beyond the threshold, then the rest from the highest score down.
-                rank = (mistake, abs(seen.score - seen.threshold) if mistake else seen.score)
-                listed.offer(rank, partial(_scored, item, seen, name))
-                if result.pixels is not None and mask is not None and (mask.any() or not item.defective):
-                    result.pixels.update(seen.anomaly_map, mask)
-                if mistake and result.condition == conditions[0]:
-                    wrong[item.defective].offer(rank, partial(picture, item, image, seen, mask, calibration))
-
-    if not any(result.scores for result in results.values()):
-        reasons = [*failures, *(result.not_applicable for result in results.values()), "no condition to evaluate under"]
-        raise DataError(f"nothing of {data} could be evaluated; the first failure: {reasons[0]}")
-    left_out = [line for result in results.values() if (line := result.lacking)]
-    for line in left_out:
-        warn(line)
-    results = {name: result for name, result in results.items() if result.scores}
-    first = next(iter(results.values()))
-    confounds = first.confounds()
-    if confounds:
-        warn(_confounded(first.condition.name, confounds))
-    metrics: dict[str, Any] = {name: result.metrics(calibration.threshold) for name, result in results.items()}
-    metrics |= _over_shifts({name: metrics[name] for name, result in results.items() if result.condition.shift})
-    write_json_atomic(out / "metrics.json", metrics)
-    scores = {name: result.scored for name, result in results.items()}
-    write_evaluation_report(
-        out / "report.html",
-        EvaluationReport(
-            title=title or f"{detector.manifest['method']} on {data.resolve().name}",
-            manifest=detector.manifest,
-            calibration_sentence=calibration.sentence(),
-            promise=_promise(calibration, scores),
-            conditions=metrics,
-            scores=scores,
-            table=listed.items(),
-            misses=wrong[True].items(),
-            false_alarms=wrong[False].items(),
-            low=calibration.map_low,
-            high=calibration.map_high,
-            failures=failures,
-            left_out=left_out,
-            confounds=confounds,
-            exhibits=exhibits(detector, test_set, scores, [result.condition for result in results.values()], seed),
-        ),
-    )
-    return Evaluation(metrics, failures)
+    def _record(
+        self,
+        condition: _Condition,
+        index: int,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.bool_] | None,
+        result: Inspection,
+    ) -> None:
+        item = self._test_set.images[index]
+        condition.add(index, item, mask, result)
+        mistake = result.defective != item.defective
+        # Mistakes by how far they lie beyond the threshold, then the rest from the highest score down.
+        rank = (mistake, abs(result.score - result.threshold) if mistake else result.score)
+        self._listed.push(rank, partial(_scored, item, result, condition.condition.name))
+        if condition.condition != self._first:
+            return
+        values = measure(result.pixels)
+        condition.statistics.extend(values[column] for column, _ in CONFOUNDING)
+        if mistake:
+            pictures = self._misses if item.defective else self._false_alarms
+            pictures.push(rank, partial(picture, item, image, result, mask, self._detector.calibration))
 
 
 def _confounded(condition: str, confounds: Sequence[Confound]) -> str:
     """A line on what an image AUROC may be owed to besides the defects."""
-    told = ", ".join(f"{confound.name} (AUROC {confound.auroc:.3f})" for confound in confounds)
+    names = ", ".join(f"{confound.name} (AUROC {confound.auroc:.3f})" for confound in confounds)
     return (
-        f"{condition}: statistics of whole images tell good from defective without any detector, by {told}: unless defects "
+        f"{condition}: statistics of whole images tell good from defective without any detector, by {names}: unless defects "
         "are as large as the images, the two kinds were taken under different light, and the image AUROC may be owed to it"
     )
 
 
-def _scored(item: LabelledImage, seen: Inspection, condition: str) -> ScoredImage:
-    return ScoredImage(item.name, item.defect_type, item.defective, seen.score, seen.p_value, seen.verdict, condition)
+def _scored(item: LabelledImage, result: Inspection, condition: str) -> ScoredImage:
+    values = result.score, result.p_value, result.verdict, condition
+    return ScoredImage(item.name, item.defect_type, item.defective, *values)
 
 
 def _row(
-    condition: str, item: LabelledImage, *, seen: Inspection | None = None, status: str = "ok", error: str = ""
+    condition: str, item: LabelledImage, result: Inspection | None = None, error: DataError | None = None
 ) -> dict[str, Any]:
+    """Return a row of scores.csv: an image under a condition, or one that could not be used."""
     row = {
         "condition": condition,
         "path": item.name,
         "defect_type": item.defect_type,
-        "label": "defective" if item.defective else "good",
-        "status": status,
-        "error": error,
+        "label": VERDICTS[item.defective],
+        "status": "ok" if error is None else "error",
+        "error": "" if error is None else str(error),
     }
-    if seen is not None:
-        row |= {
-            "score": repr(seen.score),
-            "p_value": repr(seen.p_value),
-            "verdict": seen.verdict,
-            "threshold": repr(seen.threshold),
-        }
+    if result is not None:
+        row |= {key: value for key, value in result.to_dict().items() if key in COLUMNS and key not in row}
     return row
 
 
@@ -308,16 +365,16 @@ def _over_shifts(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"mean_shift": mean, "worst_shift": worst}
 
 
-def _promise(calibration: Calibration, scores: Mapping[str, ConditionScores]) -> Promise:
-    """What the threshold promises, and the conditions in which more good images lie above it than that can explain.
+def _guarantee(calibration: Calibration, scores: Mapping[str, ConditionScores]) -> Guarantee:
+    """What the threshold guarantees, and the conditions in which more good images lie above it than that can explain.
 
     Refuted is a rate that the lower limit of Clopper and Pearson exceeds, which is the upper one of the images let through.
     """
     rate = max(calibration.target, calibration.bound)
-    broken = []
+    violated = []
     for name, held in scores.items():
         good, _ = held.split()
         let_through = int((good <= calibration.threshold).sum())
         if good.size and 1 - false_alarm_bound(good.size, let_through, calibration.confidence) > rate:
-            broken.append(name)
-    return Promise(rate, calibration.confidence, frozenset(broken))
+            violated.append(name)
+    return Guarantee(rate, calibration.confidence, frozenset(violated))

@@ -16,8 +16,9 @@ from torch import nn
 from shiftproof.calibration import Calibration, outlying
 from shiftproof.calibration.conditional import CONDITIONAL, CONDITIONAL_FILE, ConditionalCalibration, families_of
 from shiftproof.config import TrainConfig, TrainOptions
-from shiftproof.detector import BATCH, CALIBRATION, CALIBRATION_WITHOUT_CORRECTION
+from shiftproof.detector import BATCH
 from shiftproof.drift.reference import DRIFT, REFERENCE
+from shiftproof.loading import CALIBRATION, CALIBRATION_WITHOUT_CORRECTION
 from shiftproof.methods import Inspector, Method, exact_inference
 from shiftproof.model_io import environment, save_model
 from shiftproof.pipelines.training_data import TrainingImages

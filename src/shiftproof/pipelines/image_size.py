@@ -32,7 +32,9 @@ def resolve_size(
     if wanted == AUTO:
         return _choose(paths, pixels, reporter)
     if isinstance(wanted, str) and not wanted[:1].isdigit():
-        raise UsageError(f"image size {wanted!r} is not understood: expected auto, N or HxW in pixels, e.g. 256 or 640x256")
+        raise UsageError(
+            f"image size {wanted!r} is not understood: expected auto, N or HxW in pixels, e.g. 256 or 640x256"
+        )
     size = parse_size(str(wanted)) if isinstance(wanted, str | int) else (int(wanted[0]), int(wanted[1]))
     fitted = fit_size(size)
     if fitted != size:

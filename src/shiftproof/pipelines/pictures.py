@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from shiftproof.calibration import Calibration
 from shiftproof.data import LabelledImage, LabelledSet, load_mask, read_image
-from shiftproof.detector import Detector, Inspection
+from shiftproof.detector import Detector
 from shiftproof.errors import DataError
-from shiftproof.report.evaluation import ConditionScores, Exhibit, Picture
+from shiftproof.report.evaluation import ConditionScores, Picture, ShiftExample
 from shiftproof.report.heatmap import overlay
 from shiftproof.report.page import THUMBNAIL, thumbnail
+from shiftproof.results import Inspection
 from shiftproof.shifts import Condition
 
 _LONGEST = 360  # pixels of a picture's longer side: five stand side by side
@@ -24,7 +25,7 @@ _TYPICAL_SEVERITY = 3
 def picture(
     item: LabelledImage,
     image: NDArray[np.uint8],
-    seen: Inspection,
+    result: Inspection,
     mask: NDArray[np.bool_] | None,
     calibration: Calibration,
     longest: int = THUMBNAIL,
@@ -34,14 +35,16 @@ def picture(
     Args:
         item: what it is called.
         image: uint8 [H, W, 3].
-        seen: what the detector says of it.
+        result: what the detector says of it.
         mask: bool [H, W], its defect, or None where the set has no masks.
         calibration: has the colour scale.
         longest: limit for the longer side in pixels.
     """
-    heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high, mask)
+    heat = overlay(image, result.anomaly_map, calibration.map_low, calibration.map_high, mask)
     share = None if mask is None else float(mask.mean())
-    return Picture(item.name, item.defect_type, seen.score, thumbnail(image, longest), thumbnail(heat, longest), share)
+    return Picture(
+        item.name, item.defect_type, result.score, thumbnail(image, longest), thumbnail(heat, longest), share
+    )
 
 
 def typical_conditions(conditions: Sequence[Condition]) -> list[Condition]:
@@ -65,7 +68,7 @@ def typical_conditions(conditions: Sequence[Condition]) -> list[Condition]:
 def median_image(held: ConditionScores, *, defective: bool) -> int | None:
     """Which image of the set has the median score of its kind, of two in the middle the lower; None if there is none.
 
-    A rule that is known before anything is seen, and that shows neither the best nor the worst.
+    A rule that is known before anything is result, and that shows neither the best nor the worst.
     """
     ours = held.defective == defective
     if not ours.any():
@@ -74,13 +77,13 @@ def median_image(held: ConditionScores, *, defective: bool) -> int | None:
     return int(held.images[ours][order[(order.size - 1) // 2]])
 
 
-def exhibits(
+def examples(
     detector: Detector,
     test_set: LabelledSet,
     scores: Mapping[str, ConditionScores],
     conditions: Sequence[Condition],
     seed: int,
-) -> list[Exhibit]:
+) -> list[ShiftExample]:
     """The median defective image and the median good one under each shift; nothing where there is no shift.
 
     They are read again once the scores are known, so that no picture had to be kept meanwhile.
@@ -92,7 +95,7 @@ def exhibits(
         conditions: that were evaluated.
         seed: of the run; the draws are those that were scored.
     """
-    found: list[Exhibit] = []
+    found: list[ShiftExample] = []
     if not any(condition.shift for condition in conditions):
         return found
     for defective in (True, False):
@@ -107,7 +110,7 @@ def exhibits(
             }
             pictures = _under_each(detector, item, test_set.has_masks, recorded, seed)
             if pictures:
-                found.append(Exhibit(item.name, item.defect_type, defective, pictures))
+                found.append(ShiftExample(item.name, item.defect_type, defective, pictures))
     return found
 
 
@@ -123,7 +126,7 @@ def _under_each(
     pictures = {}
     for condition, score in recorded.items():
         shifted = condition.apply(image, mask, seed=seed, image_name=item.name)
-        (seen,) = detector.stream([shifted.image])
-        seen = replace(seen, score=float(score))
-        pictures[condition.name] = picture(item, shifted.image, seen, shifted.mask, detector.calibration, _LONGEST)
+        (result,) = detector.stream([shifted.image])
+        result = replace(result, score=float(score))
+        pictures[condition.name] = picture(item, shifted.image, result, shifted.mask, detector.calibration, _LONGEST)
     return pictures

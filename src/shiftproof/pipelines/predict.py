@@ -1,4 +1,4 @@
-"""Inspecting images whose truth nobody has told: a table, heatmaps, masks and a report."""
+"""Predict on unlabelled images: a table, heatmaps, masks and a report."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data import in_order, write_image
-from shiftproof.detector import BATCH, Detector, Inspection
+from shiftproof.detector import BATCH, Detector
 from shiftproof.errors import DataError, ImageError
 from shiftproof.pipelines.inputs import PICTURES, Missing, find_inputs, naming
 from shiftproof.pipelines.outputs import Table, clear_outputs
-from shiftproof.report.foremost import Foremost
 from shiftproof.report.heatmap import overlay
 from shiftproof.report.page import Picture, thumbnail
 from shiftproof.report.prediction import (
@@ -27,9 +27,10 @@ from shiftproof.report.prediction import (
     PredictionReport,
     write_prediction_report,
 )
+from shiftproof.report.top_k import TopK
+from shiftproof.results import RESULT_FIELDS, FailedInspection, Inspection
 
 CONDITIONAL_NOTE = "; unusual images get a threshold for their conditions"
-COLUMNS = ("path", "status", "score", "p_value", "verdict", "threshold", "latency_ms", "error")
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """An image whose heatmap and mask are written."""
+    """A result whose heatmap and mask are written."""
 
-    path: Path
-    seen: Inspection
-    image: NDArray[np.uint8]
+    result: Inspection
     heat: NDArray[np.uint8]
 
 
 def predict(
     detector: Detector,
     inputs: Sequence[str | Path],
-    out: Path,
+    out: str | Path,
     *,
     title: str = "",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -67,55 +66,57 @@ def predict(
     for all images, pictures and rows for those that the report shows.
 
     Args:
-        detector: with its fixed threshold.
+        detector: judges the images.
         inputs: image files, folders and Parquet lists, in this order.
         out: folder to write to.
         title: of the report.
-        on_progress: is told (images done, images in all).
+        on_progress: receives (images done, images in all).
 
     Raises:
         DataError: nothing to read, or the folder cannot be written. ShiftproofError: nor the report.
     """
+    out = Path(out)
     paths, missing = _find(inputs, out)
     name_of = naming({path.parent for path in paths})
     calibration = detector.calibration
     scores, latency_ms, defective = array("d"), array("d"), 0
-    listed: Foremost[dict[str, str]] = Foremost(MOST_ROWS)
-    pictures: Foremost[Picture] = Foremost(MOST_PICTURES)
-    failed: list[dict[str, str]] = []
+    listed: TopK[dict[str, Any]] = TopK(MOST_ROWS)
+    pictures: TopK[Picture] = TopK(MOST_PICTURES)
+    failed: list[dict[str, Any]] = []
     failures: list[str] = []
 
-    def fail(path: Path, message: str) -> None:
-        row = {"path": str(path), "status": "error", "error": message}
+    def fail(failure: FailedInspection) -> None:
+        row = failure.to_dict()
         table.write(row)
-        failures.append(message)
+        failures.append(row["error"])
         if len(failed) < MOST_FAILURES:
             failed.append(row)
 
-    def draw(found: tuple[Path, NDArray[np.uint8] | None, Inspection | ImageError]) -> _Drawn | tuple[Path, str]:
-        path, image, seen = found
-        if image is None or isinstance(seen, ImageError):
-            return path, str(seen)
-        heat = overlay(image, seen.anomaly_map, calibration.map_low, calibration.map_high)
-        reason = write_pictures(out, f"{name_of(path)}.png", heat, seen.mask)
-        return (path, reason) if reason else _Drawn(path, seen, image, heat)
+    def draw(result: Inspection | FailedInspection) -> _Drawn | FailedInspection:
+        if isinstance(result, FailedInspection):
+            return result
+        assert result.path is not None
+        assert result.image is not None
+        heat = overlay(result.image, result.anomaly_map, *result.map_range)
+        reason = write_pictures(out, f"{name_of(result.path)}.png", heat, result.mask)
+        return FailedInspection(result.path, ImageError(reason)) if reason else _Drawn(result, heat)
 
     clear_outputs(out, ["report.html", "predictions.csv"])
-    with Table(out / "predictions.csv", COLUMNS) as table:
-        for one in missing:
-            fail(one.path, one.reason)
-        for done, drawn in enumerate(in_order(draw, detector.stream_files(paths), ahead=BATCH), start=1):
+    with Table(out / "predictions.csv", RESULT_FIELDS) as table:
+        for absent in missing:
+            fail(FailedInspection(absent.path, ImageError(absent.reason)))
+        for done, drawn in enumerate(in_order(draw, detector.predict(paths), ahead=BATCH), start=1):
             if isinstance(drawn, _Drawn):
-                path, seen = drawn.path, drawn.seen
-                row = _row(path, seen)
+                result = drawn.result
+                row = result.to_dict()
                 table.write(row)
-                scores.append(seen.score)
-                defective += seen.defective
-                latency_ms.append(seen.latency_ms)
-                listed.offer(seen.score, partial(dict, row))
-                pictures.offer(seen.score, partial(_picture, path, seen, drawn.image, drawn.heat))
+                scores.append(result.score)
+                defective += result.defective
+                latency_ms.append(result.latency_ms)
+                listed.push(result.score, partial(dict, row))
+                pictures.push(result.score, partial(_picture, result, drawn.heat))
             else:
-                fail(*drawn)
+                fail(drawn)
             on_progress(done, len(paths))
     count = len(missing) + len(paths)
     report = PredictionReport(
@@ -150,7 +151,7 @@ def _find(inputs: Sequence[str | Path], out: Path) -> tuple[list[Path], list[Mis
 
 
 def write_pictures(out: Path, name: str, heat: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
-    """Write heatmap and mask; says why not where the name is too long, which is a failure of this image alone."""
+    """Write heatmap and mask; return why not where the name is too long, which is a failure of this image alone."""
     try:
         for folder, picture in zip(PICTURES, (heat, mask.astype(np.uint8) * 255), strict=True):
             write_image(out / folder / name, picture)
@@ -161,17 +162,7 @@ def write_pictures(out: Path, name: str, heat: NDArray[np.uint8], mask: NDArray[
     return ""
 
 
-def _row(path: Path, seen: Inspection) -> dict[str, str]:
-    return {
-        "path": str(path),
-        "status": "ok",
-        "score": repr(seen.score),
-        "p_value": repr(seen.p_value),
-        "verdict": seen.verdict,
-        "threshold": repr(seen.threshold),
-        "latency_ms": f"{seen.latency_ms:.3f}",
-    }
-
-
-def _picture(path: Path, seen: Inspection, image: NDArray[np.uint8], heat: NDArray[np.uint8]) -> Picture:
-    return Picture(str(path), "", seen.score, thumbnail(image), thumbnail(heat), verdict=seen.verdict)
+def _picture(result: Inspection, heat: NDArray[np.uint8]) -> Picture:
+    assert result.image is not None
+    pictures = thumbnail(result.image), thumbnail(heat)
+    return Picture(str(result.path), "", result.score, *pictures, verdict=result.verdict)

@@ -12,9 +12,11 @@ import numpy as np
 
 from shiftproof.calibration import Calibration, images_expected, images_needed
 from shiftproof.data import good_images
-from shiftproof.detector import CALIBRATION, CALIBRATION_WITHOUT_CORRECTION, Detector
-from shiftproof.errors import DataError, ImageError, UsageError
+from shiftproof.detector import Detector
+from shiftproof.errors import DataError, UsageError
+from shiftproof.loading import CALIBRATION, CALIBRATION_WITHOUT_CORRECTION
 from shiftproof.model_io import load_manifest, update_manifest
+from shiftproof.results import FailedInspection
 
 HISTORY = "threshold_history"  # key of model.json: the former thresholds, oldest first
 
@@ -94,9 +96,9 @@ def score_further(
     """
     paths = good_images(data)
     scores = []
-    for done, (_, _, result) in enumerate(detector.stream_files(paths), start=1):
-        if isinstance(result, ImageError):
-            warn(str(result))
+    for done, result in enumerate(detector.predict(paths), start=1):
+        if isinstance(result, FailedInspection):
+            warn(str(result.error))
         else:
             scores.append(result.score)
         on_progress(done, len(paths))
@@ -145,8 +147,10 @@ def _remarks(current: Calibration, manifest: Mapping[str, Any]) -> list[str]:
     low, high = current.scores[0], current.scores[-1]
     if not low <= current.threshold <= high:
         side = "below the lowest" if current.threshold < low else "above the highest"
-        remarks.append(f"threshold {current.threshold:.4g} is {side} of {len(current.scores)} good scores "
-                       f"({low:.4g} to {high:.4g})")
+        remarks.append(
+            f"threshold {current.threshold:.4g} is {side} of {len(current.scores)} good scores "
+            f"({low:.4g} to {high:.4g})"
+        )
     if manifest.get("exports"):
         remarks.append("exported graphs keep the former threshold and p-values for other programs: export again")
     return remarks

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -21,18 +21,16 @@ from shiftproof.config import (
     TrainConfig,
     TrainOptions,
     build_config,
-    fit_size,
-    format_size,
-    parse_size,
-    steps_per_epoch,
 )
 from shiftproof.config.settings import Settings
-from shiftproof.detector import Detector, load
+from shiftproof.detector import Detector
 from shiftproof.errors import ModelError, UsageError, unknown
+from shiftproof.loading import load
 from shiftproof.methods import Method, method_class
 from shiftproof.model_io import MANIFEST, TRAINING, refuse_occupied
 from shiftproof.networks.teacher import load_teacher, teacher_manifest
 from shiftproof.pipelines.finalize import Finalizer
+from shiftproof.pipelines.image_size import AUTO, resolve_size
 from shiftproof.pipelines.training_data import TrainingImages, prepare_data, select_images
 from shiftproof.reporter import Reporter
 from shiftproof.synthesis.textures import load_textures
@@ -57,7 +55,7 @@ def train(
     method: str = DEFAULT_METHOD,
     backbone: str = DEFAULT_BACKBONE,
     weights: str | Path | None = None,
-    image_size: int | str | tuple[int, int] = TrainConfig.image_size,
+    image_size: int | str | tuple[int, int] = AUTO,
     steps: int | None = None,
     epochs: int | None = None,
     seed: int = TrainConfig.seed,
@@ -81,7 +79,8 @@ def train(
         method: "rd", "rdpp", "gnl", "fusion" or "memory".
         backbone: timm name of the teacher with its pretrained tag.
         weights: file with the teacher's weights, instead of the installed package or the hub.
-        image_size: side, "HxW", or (height, width) in pixels; rounded to multiples of 32.
+        image_size: side, "HxW", or (height, width) in pixels, rounded to multiples of 32; "auto": 256, or for a method
+            that needs no training steps, what the images' own size suggests.
         steps: batches in all; None: 1200.
         epochs: passes over the training images, instead of ``steps``.
         seed: of weights, order, augmentation and split.
@@ -107,7 +106,7 @@ def train(
         ShiftproofError: nothing that existed before is changed, and a checkpoint stays for ``resume``.
     """
     reporter = reporter or Reporter()
-    schedule = {"image_size": _fitted_size(image_size, reporter), "seed": seed, **_duration(steps, epochs)}
+    schedule = {"seed": seed, **_duration(steps, epochs)}
     options = TrainOptions(
         method=method,
         backbone=backbone,
@@ -121,7 +120,8 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    return _train(_make_plan(Path(data), Path(model), options, {**schedule, **settings}), reporter, on_snapshot)
+    plan = _make_plan(Path(data), Path(model), options, {**schedule, **settings})
+    return _train(plan, image_size, reporter, on_snapshot)
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,12 @@ class _Built:
     textures_fingerprint: str | None
 
 
-def _train(plan: _Plan, reporter: Reporter, on_snapshot: Callable[[Snapshot], None]) -> Detector:
+def _train(
+    plan: _Plan,
+    image_size: int | str | tuple[int, int],
+    reporter: Reporter,
+    on_snapshot: Callable[[Snapshot], None],
+) -> Detector:
     """Prepare the data, build the method, fit it, and finalize the model."""
     options, config = plan.options, plan.config
     if plan.finished:
@@ -181,6 +186,8 @@ def _train(plan: _Plan, reporter: Reporter, on_snapshot: Callable[[Snapshot], No
     refuse_occupied(plan.folder, options.overwrite or options.resume)
     kind = method_class(options.method)
     selection = select_images(plan.data, options.layout, options.calibration, config.seed, kind.cross_fits)
+    size = resolve_size(image_size, selection.train, kind.auto_pixels, reporter)
+    plan = replace(plan, config=replace(plan.config, image_size=size))
     built = _build(plan)
     with _training_folder(plan.checkpoints, fresh=not options.resume):
         images = prepare_data(selection, config, plan.checkpoints, reporter)
@@ -277,7 +284,7 @@ def _snapshots(
     """Return a step function that offers a snapshot after each step."""
     started = time.monotonic()
     last_phase = max(1, round(method.phases()[-1].share * config.steps_for(count)))
-    epoch = steps_per_epoch(count, config.batch_for(count))
+    epoch = config.steps_of_an_epoch(count)
 
     def write(step: int, losses: Mapping[str, float], folder: Path) -> None:
         trained = copy.deepcopy(method, {id(method.teacher): method.teacher})  # the teacher never changes
@@ -295,18 +302,6 @@ def _duration(steps: int | None, epochs: int | None) -> dict[str, int]:
     if steps is not None and epochs is not None:
         raise UsageError("--epochs and --steps both set the length of the training: give one of them")
     return {name: value for name, value in (("steps", steps), ("epochs", epochs)) if value is not None}
-
-
-def _fitted_size(wanted: int | str | tuple[int, int], reporter: Reporter) -> tuple[int, int]:
-    """Return the image size in multiples of 32; report a size that had to be rounded."""
-    size = parse_size(str(wanted)) if isinstance(wanted, str | int) else (int(wanted[0]), int(wanted[1]))
-    fitted = fit_size(size)
-    if fitted != size:
-        reporter.info(
-            f"image size {format_size(size)} is not made of multiples of 32, which the networks halve: "
-            f"images are resized to {format_size(fitted)}"
-        )
-    return fitted
 
 
 def _path(value: str | Path | None) -> Path | None:

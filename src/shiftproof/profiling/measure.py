@@ -37,7 +37,7 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
     """
     from pathlib import Path
 
-    from shiftproof.detector import load
+    from shiftproof.loading import load
 
     paths = [Path(path) for path in task["images"]]
     detector = load(task["model"], task["backend"], threads=task["threads"])
@@ -108,7 +108,7 @@ def _stream(detector: Any, paths: list[Path], seconds: float) -> float:
     """Images a second through the pipeline; the clock runs from the first verdict on."""
     from itertools import cycle
 
-    stream = detector.stream_files(cycle(paths))
+    stream = detector.predict(cycle(paths))
     next(stream)
     images, started = 0, time.perf_counter()
     while (taken := time.perf_counter() - started) < seconds or images < AT_LEAST:

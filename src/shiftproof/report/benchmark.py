@@ -9,11 +9,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from shiftproof.report import benchmark_charts as charts
-from shiftproof.report.benchmark_results import Results, Spread
+from shiftproof.charts import benchmark as charts
+from shiftproof.metrics.mean_std import MeanStd
+from shiftproof.metrics.robustness import shift_and_severity
+from shiftproof.report.benchmark_results import Results
 from shiftproof.report.benchmark_tables import MEAN, MEAN_OVER_SHIFTS, in_percent, ranking_columns, tables
 from shiftproof.report.page import write_page
-from shiftproof.report.robustness import shift_and_severity
 
 _DRAWN = {"image_auroc": "image AUROC", "false_alarm_rate": "false alarms at the fixed threshold"}
 
@@ -26,13 +27,13 @@ class BenchmarkReport:
     label: str  # of the protocol, which stands at the head of the page
     oracle: bool  # the protocol selects on the test set
     results: Results
-    done: int  # cells that are finished
-    cells: int  # in all
+    done: int  # runs that are finished
+    runs: int  # in all
     differs: Sequence[str]  # where a paper's recipe is not followed
     recipe: str  # the paper's name; empty without a recipe
     notes: Sequence[str]
-    failures: Sequence[str]  # a line for each cell that failed
-    settings: Mapping[str, Any]  # what all cells have in common
+    failures: Sequence[str]  # a line for each run that failed
+    settings: Mapping[str, Any]  # what all runs have in common
     version: str
 
 
@@ -105,7 +106,7 @@ def _figure(results: Results, figure: str, title: str) -> _Figure:
 
 def _curve(
     results: Results, method: str, conditions: Sequence[tuple[int, str]], figure: str
-) -> list[tuple[int, Spread]]:
+) -> list[tuple[int, MeanStd]]:
     means = ((severity, results.mean(method, [condition], figure)) for severity, condition in conditions)
     return [(severity, mean) for severity, mean in means if mean is not None]
 

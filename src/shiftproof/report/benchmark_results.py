@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from shiftproof.report.robustness import shift_and_severity
+from shiftproof.metrics.mean_std import MeanStd
+from shiftproof.metrics.robustness import shift_and_severity
 
 LABELS = {"blind": "blind: fixed schedule, last weights", "oracle": "oracle: selected on the test set"}
 """What every table and page says of the protocol."""
@@ -53,27 +53,6 @@ def row(method: str, category: str, seed: int, condition: str, metrics: Mapping[
     }
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A figure over seeds."""
-
-    mean: float
-    std: float | None  # with N - 1; None of a single seed
-    seeds: int
-
-    @classmethod
-    def over(cls, values: Iterable[float | None]) -> Spread | None:
-        """Of one value for each seed; those without are left out, and None is all that there is of none.
-
-        >>> Spread.over([1.0, None, 3.0])
-        Spread(mean=2.0, std=1.4142135623730951, seeds=2)
-        """
-        known = [value for value in values if value is not None]
-        if not known:
-            return None
-        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
-
-
 class Results:
     """Rows, looked up by method, category and conditions.
 
@@ -106,9 +85,9 @@ class Results:
         values = [row[figure] for row in rows if row is not None]
         return statistics.fmean(values) if values and None not in values else None
 
-    def cell(self, method: str, category: str, conditions: Sequence[str], figure: str) -> Spread | None:
+    def cell(self, method: str, category: str, conditions: Sequence[str], figure: str) -> MeanStd | None:
         """A figure of one method on one category, over seeds."""
-        return Spread.over(self.value(method, category, seed, conditions, figure) for seed in self.seeds)
+        return MeanStd.over(self.value(method, category, seed, conditions, figure) for seed in self.seeds)
 
     def measured(self, conditions: Sequence[str], figure: str) -> list[str]:
         """The categories in which any method has the figure: those without masks have no pixel figures."""
@@ -118,7 +97,7 @@ class Results:
             if any(self.cell(method, category, conditions, figure) for method in self.methods)
         ]
 
-    def mean(self, method: str, conditions: Sequence[str], figure: str) -> Spread | None:
+    def mean(self, method: str, conditions: Sequence[str], figure: str) -> MeanStd | None:
         """The mean over categories, over seeds; a seed that lacks a category that others have is left out.
 
         A mean over fewer categories than the other methods' would not compare with theirs.
@@ -128,7 +107,7 @@ class Results:
         for seed in self.seeds:
             values = [self.value(method, category, seed, conditions, figure) for category in categories]
             means.append(None if None in values or not values else statistics.fmean(v for v in values if v is not None))
-        return Spread.over(means)
+        return MeanStd.over(means)
 
     def ranking(self) -> list[str]:
         """The methods by mean image AUROC over shifts, or clean where nothing was shifted; best first, those without last."""

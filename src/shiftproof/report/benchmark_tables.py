@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shiftproof.report.benchmark_results import Results, Spread, groups
+from shiftproof.metrics.mean_std import MeanStd
+from shiftproof.report.benchmark_results import Results, groups
 from shiftproof.report.page import DASH
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro_30")
@@ -25,9 +26,9 @@ class Table:
     head: str  # what the entries are
     first: str  # head of the first column
     methods: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Sequence[tuple[Spread | None, bool]]]]]
+    rows: Sequence[tuple[str, Sequence[Sequence[tuple[MeanStd | None, bool]]]]]
 
-    def lines(self) -> tuple[list[str], list[tuple[str, list[Sequence[tuple[Spread | None, bool]]]]]]:
+    def lines(self) -> tuple[list[str], list[tuple[str, list[Sequence[tuple[MeanStd | None, bool]]]]]]:
         """Heads, and named lines of entries: a column for each method, or where they are many a line."""
         if len(self.methods) <= MANY:
             return [self.first, *self.methods], [(name, list(entries)) for name, entries in self.rows]
@@ -56,7 +57,7 @@ def tables(results: Results) -> list[Table]:
 
 def _entries(
     results: Results, category: str | None, conditions: Sequence[str], figures: Sequence[str]
-) -> list[list[tuple[Spread | None, bool]]]:
+) -> list[list[tuple[MeanStd | None, bool]]]:
     """For each method its figures; of one category, or the mean of all."""
     columns = []
     for figure in figures:
@@ -86,10 +87,10 @@ def ranking_columns(results: Results) -> list[tuple[str, Sequence[str], str]]:
     return found
 
 
-def in_percent(spread: Spread | None) -> str:
+def in_percent(spread: MeanStd | None) -> str:
     """A figure as the papers write it.
 
-    >>> in_percent(Spread(0.98765, 0.0021, 3)), in_percent(Spread(0.5, None, 1)), in_percent(None)
+    >>> in_percent(MeanStd(0.98765, 0.0021, 3)), in_percent(MeanStd(0.5, None, 1)), in_percent(None)
     ('98.8 ± 0.2', '50.0', '–')
     """
     if spread is None:
@@ -155,19 +156,19 @@ def latex(results: Results, title: str, lines: Sequence[str]) -> str:
     return "\n".join(["% needs \\usepackage{booktabs}", *parts])
 
 
-def latex_text(spread: Spread | None) -> str:
+def latex_text(spread: MeanStd | None) -> str:
     r"""A figure in LaTeX.
 
-    >>> latex_text(Spread(0.98765, 0.0021, 3)), latex_text(None)
+    >>> latex_text(MeanStd(0.98765, 0.0021, 3)), latex_text(None)
     ('98.8 $\\pm$ 0.2', '--')
     """
     return in_percent(spread).replace("±", r"$\pm$").replace(DASH, "--")
 
 
 def _entry(
-    figures: Sequence[tuple[Spread | None, bool]],
+    figures: Sequence[tuple[MeanStd | None, bool]],
     bold: Callable[[str], str],
-    text: Callable[[Spread | None], str] = in_percent,
+    text: Callable[[MeanStd | None], str] = in_percent,
 ) -> str:
     return " / ".join(bold(text(spread)) if best else text(spread) for spread, best in figures)
 

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from shiftproof.charts import scores as charts
 from shiftproof.metrics import roc_points
 from shiftproof.metrics.confounds import Confound
-from shiftproof.report import charts
+from shiftproof.metrics.robustness import SUMMARIES, ConditionScores, Guarantee, worst_condition
 from shiftproof.report.page import Legend, Picture, model_card, write_page
-from shiftproof.report.robustness import SUMMARIES, ConditionScores, Promise, worst_condition
-from shiftproof.report.shift_section import Exhibit, shift_section
+from shiftproof.report.shift_section import ShiftExample, shift_section
 
 __all__ = [
     "MOST_ROWS",
     "ConditionScores",
     "EvaluationReport",
-    "Exhibit",
+    "ShiftExample",
     "Picture",
-    "Promise",
+    "Guarantee",
     "ScoredImage",
     "write_evaluation_report",
 ]
@@ -67,7 +67,7 @@ class EvaluationReport:
     title: str  # names model and data
     manifest: Mapping[str, Any]  # model.json
     calibration_sentence: str  # what the threshold promises, from `Calibration.sentence`
-    promise: Promise  # the same as a number, and which conditions refute it
+    guarantee: Guarantee  # the same as a number, and which conditions refute it
     conditions: Mapping[str, Mapping[str, Any]]  # content of metrics.json
     scores: Mapping[str, ConditionScores]  # by condition; all images, which the charts are drawn of
     table: Sequence[ScoredImage]  # those that are listed, in this order: `MOST_ROWS` at most
@@ -78,7 +78,7 @@ class EvaluationReport:
     failures: Sequence[str] = ()  # a line for each image that could not be used
     left_out: Sequence[str] = ()  # a line for each condition that lacks images, or all of them
     confounds: Sequence[Confound] = ()  # what tells the first condition's labels without a detector
-    exhibits: Sequence[Exhibit] = ()  # the same image under each shift
+    examples: Sequence[ShiftExample] = ()  # the same image under each shift
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def write_evaluation_report(path: Path, report: EvaluationReport) -> None:
         tally=_tally(head, threshold),
         rows=rows,
         shifted=[row for row in rows if not row.summary and row.name != first.name],
-        under_shifts=shift_section(report.conditions, report.scores, report.promise, threshold),
+        under_shifts=shift_section(report.conditions, report.scores, report.guarantee, threshold),
         lost=_lost(report),
         has_conditional=any(row.conditional for row in rows),
         has_pixels=any(value is not None for row in rows for value in row.pixel.values()),

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from shiftproof.report import charts
+from shiftproof.charts import scores as charts
 from shiftproof.report.page import Legend, Picture, model_card, write_page
 
 MOST_PICTURES = 60

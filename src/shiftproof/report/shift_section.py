@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from shiftproof.report import charts, shift_charts
-from shiftproof.report.page import Picture
-from shiftproof.report.robustness import (
+from shiftproof.charts import scores as score_charts
+from shiftproof.charts import shifts as shift_charts
+from shiftproof.metrics.robustness import (
     ConditionScores,
     Family,
-    Promise,
+    Guarantee,
     Rise,
     families,
     rises,
     shift_and_severity,
     worst_condition,
 )
+from shiftproof.report.page import Picture
 
 _ROW_WIDTH = 620  # of the drawn scores of a condition, units of the drawing
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class ShiftExample:
     """One image under every shift."""
 
     name: str  # as in the tables
@@ -75,11 +76,11 @@ class Worst:
 class ShiftSection:
     """All of it."""
 
-    promise: Promise
+    guarantee: Guarantee
     panels: Sequence[Panel]
     key: Mapping[str, Markup]  # marks of the panels' curves
     worst: Mapping[str, Worst]  # "false_alarm_rate", "detection_rate", "auroc", "aupro_30"
-    clean_breaks: bool  # the promise is refuted by clean images already
+    violated_when_clean: bool  # clean images already exceed the guaranteed rate
     good: int  # good images that it was tried on, at most, under one condition
     rises: Sequence[Rise]
     rows: Sequence[ScoreRow]
@@ -92,25 +93,25 @@ class ShiftSection:
         return [panel.family for panel in self.panels]
 
     @property
-    def broken(self) -> list[Family]:
-        """Those that break the promise."""
-        return [family for family in self.families if family.breaks is not None]
+    def raising_false_alarms(self) -> list[Family]:
+        """The shifts that raise false alarms above the guaranteed rate."""
+        return [family for family in self.families if family.raises_false_alarms is not None]
 
     @property
     def above(self) -> list[Family]:
-        """Those with more false alarms than promised, yet no more than chance explains."""
-        return [family for family in self.families if family.above and family.breaks is None]
+        """The shifts with more false alarms than guaranteed, but no more than chance explains."""
+        return [family for family in self.families if family.above and family.raises_false_alarms is None]
 
     @property
-    def blinded(self) -> list[Family]:
-        """Those under which less than half is detected of what is detected clean."""
-        return [family for family in self.families if family.blinds is not None]
+    def causing_misses(self) -> list[Family]:
+        """The shifts under which less than half of the defects are detected that are detected clean."""
+        return [family for family in self.families if family.causes_misses is not None]
 
 
 def shift_section(
     conditions: Mapping[str, Mapping[str, Any]],
     scores: Mapping[str, ConditionScores],
-    promise: Promise,
+    guarantee: Guarantee,
     threshold: float | None,
 ) -> ShiftSection | None:
     """Gather the section; None where no shift was evaluated.
@@ -118,24 +119,26 @@ def shift_section(
     Args:
         conditions: content of metrics.json.
         scores: by condition.
-        promise: of the threshold.
+        guarantee: of the threshold.
         threshold: the fixed one.
     """
-    found = families(conditions, promise)
+    found = families(conditions, guarantee)
     if not found or threshold is None:
         return None
     highest = max(point.severity for family in found for point in family.points)
     panels = [
-        Panel(family, _drawn(shift_charts.severity_panel(family.points, promise.rate, highest))) for family in found
+        Panel(family, _drawn(shift_charts.severity_panel(family.points, guarantee.rate, highest))) for family in found
     ]
     wanted = {"false_alarm_rate": "threshold", "detection_rate": "threshold", "auroc": "image", "aupro_30": "pixel"}
-    axis = charts.score_axis(np.concatenate([held.scores for held in scores.values()]), threshold, 4, _ROW_WIDTH - 4)
+    axis = score_charts.score_axis(
+        np.concatenate([held.scores for held in scores.values()]), threshold, 4, _ROW_WIDTH - 4
+    )
     return ShiftSection(
-        promise=promise,
+        guarantee=guarantee,
         panels=panels,
-        key={name: _drawn(shift_charts.key_mark(name)) for name in ("alarms", "detected", "auroc", "promise")},
+        key={name: _drawn(shift_charts.key_mark(name)) for name in ("alarms", "detected", "auroc", "guarantee")},
         worst={key: _worst(conditions, group, key) for key, group in wanted.items()},
-        clean_breaks=any(not shift_and_severity(name)[1] for name in promise.broken),
+        violated_when_clean=any(not shift_and_severity(name)[1] for name in guarantee.violated),
         good=max(int((~held.defective).sum()) for held in scores.values()),
         rises=rises(scores),
         rows=[

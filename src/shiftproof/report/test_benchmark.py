@@ -4,9 +4,10 @@ import re
 
 import pytest
 
+from shiftproof.charts.benchmark import panel, scale_of
+from shiftproof.metrics.mean_std import MeanStd
 from shiftproof.report.benchmark import BenchmarkReport, write_benchmark_report
-from shiftproof.report.benchmark_charts import panel, scale_of
-from shiftproof.report.benchmark_results import FIGURES, LABELS, Results, Spread, row
+from shiftproof.report.benchmark_results import FIGURES, LABELS, Results, row
 from shiftproof.report.benchmark_tables import latex, markdown, tables
 
 
@@ -133,7 +134,7 @@ def test_the_page_says_the_protocol_beside_every_table(two, tmp_path, protocol):
         oracle=protocol == "oracle",
         results=two,
         done=3,
-        cells=4,
+        runs=4,
         differs=["less & less"],
         recipe="A paper",
         notes=[],
@@ -148,7 +149,7 @@ def test_the_page_says_the_protocol_beside_every_table(two, tmp_path, protocol):
     assert len(measured) == 6  # ranking, two figures, three tables
     assert all(LABELS[protocol] in head for head in measured)
     assert ("scored best on the test set" in page) == (protocol == "oracle")
-    assert "3 of 4 cells" in page
+    assert "3 of 4 runs" in page
     assert "pill, rd, seed 1: out of memory" in page
     assert "less &amp; less" in page
     assert "Benchmark &lt;of&gt; methods" in page
@@ -156,13 +157,13 @@ def test_the_page_says_the_protocol_beside_every_table(two, tmp_path, protocol):
 
 
 def test_curves_share_a_scale_and_dotted_lines_lead_over_gaps():
-    curves = [[(0, Spread(0.95, None, 1)), (3, Spread(0.62, 0.05, 2))], []]
+    curves = [[(0, MeanStd(0.95, None, 1)), (3, MeanStd(0.62, 0.05, 2))], []]
     scale = scale_of([curves])
     assert (scale.low, scale.high, scale.severity) == (0.5, 1.0, 3)
     drawn = panel(curves, scale, "image AUROC over severity")
     assert drawn.count("gap") == 1
     assert drawn.count("spread") == 1  # one seed has no deviation
-    assert "gap" not in panel([[(2, Spread(0.9, None, 1)), (3, Spread(0.9, None, 1))]], scale, "")
+    assert "gap" not in panel([[(2, MeanStd(0.9, None, 1)), (3, MeanStd(0.9, None, 1))]], scale, "")
 
 
 def test_nothing_to_draw_is_no_error():

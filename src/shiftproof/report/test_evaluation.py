@@ -14,10 +14,10 @@ from shiftproof.report.evaluation import (
     MOST_FAILURES,
     ConditionScores,
     EvaluationReport,
-    Exhibit,
+    Guarantee,
     Picture,
-    Promise,
     ScoredImage,
+    ShiftExample,
     write_evaluation_report,
 )
 
@@ -100,7 +100,7 @@ def report() -> EvaluationReport:
         title="rdpp on screw",
         manifest={"method": "rdpp", "shiftproof": "0.1.0", "config": {"image_size": [256, 320], "seed": 7}},
         calibration_sentence="60 calibration images: at 95 % confidence at most 4.9 % false alarms",
-        promise=Promise(0.05, 0.95),
+        guarantee=Guarantee(0.05, 0.95),
         conditions={"clean": metrics(auroc=0.91666)},
         scores=scores_of(scores),
         table=scores,
@@ -202,35 +202,35 @@ def under_shifts(report: EvaluationReport) -> EvaluationReport:
         images = {"good": 20, "defective": 20, "lost_defects": 2 * (name == "rotation-3")}
         conditions[name] = metrics(auroc=0.9) | {"threshold": rates, "images": images}
     conditions["worst_shift"] = metrics(auroc=0.9)
-    promise = Promise(0.1, 0.95, frozenset({"jpeg-4"}))
-    return replace(report, conditions=conditions, scores=scores, promise=promise)
+    guarantee = Guarantee(0.1, 0.95, frozenset({"jpeg-4"}))
+    return replace(report, conditions=conditions, scores=scores, guarantee=guarantee)
 
 
-def test_the_page_says_which_shifts_break_the_promise_and_which_blind(tmp_path, under_shifts) -> None:
+def test_the_page_says_which_shifts_raise_false_alarms_and_which_cause_misses(tmp_path, under_shifts) -> None:
     write_evaluation_report(tmp_path / "report.html", under_shifts)
     words = text(read(tmp_path / "report.html"))
-    assert "Promise broken 1 of 3 shifts: at most 10.0 % false alarms" in words
-    broken = "at most 10.0 % false alarms breaks under 1 of 3 shifts : jpeg from severity 4 (up to 95.0 %)."
-    assert broken in words
-    assert "explains with 20 good images: scale (15.0 %)." in words  # above, and not refuted
-    assert "Blinded by 1 of 3 : under rotation less than half" in words
-    assert "jpeg breaks the promise" in words
-    assert "rotation blinds" in words
+    assert "Raise false alarms 1 of 3 shifts: above the guaranteed 10.0 %" in words
+    sentence = "1 of 3 shifts raises false alarms above the guaranteed 10.0 %: jpeg from severity 4 (up to 95.0 %)."
+    assert sentence in words
+    assert "by chance with 20 good images: scale (15.0 %)." in words  # above, and not refuted
+    assert "1 of 3 shifts causes misses : under rotation, less than half" in words
+    assert "jpeg raises false alarms" in words
+    assert "rotation causes misses" in words
     assert "False alarms, worst 95.0 % jpeg-4" in words
     assert "Detection, worst 0.0 % rotation-3" in words
     assert "worst of shifts" in words
     assert "count as defective all the same: 2 under rotation-3." in words
     assert "Suspicious" not in words
-    assert "Clean images break it" not in words
+    assert "Clean images already exceed" not in words
 
 
-def test_no_shift_that_breaks_the_promise_is_said_so_and_clean_that_does_too(tmp_path, under_shifts) -> None:
+def test_shifts_that_keep_the_guarantee_are_stated_and_clean_that_violates_it(tmp_path, under_shifts) -> None:
     write_evaluation_report(
-        tmp_path / "report.html", replace(under_shifts, promise=Promise(0.1, 0.95, frozenset({"clean"})))
+        tmp_path / "report.html", replace(under_shifts, guarantee=Guarantee(0.1, 0.95, frozenset({"clean"})))
     )
     words = text(read(tmp_path / "report.html"))
-    assert "No shift of 3 breaks the promise of at most 10.0 % false alarms. Clean images break it already." in words
-    assert "breaks the promise Across" not in words
+    assert "No shift of 3 raises false alarms above the guaranteed 10.0 %. Clean images already exceed it." in words
+    assert "raises false alarms Horizontal" not in words
 
 
 def test_an_auroc_that_rises_is_remarked_on(tmp_path, under_shifts) -> None:
@@ -255,16 +255,16 @@ def test_the_worst_of_each_number_names_its_condition(tmp_path, under_shifts) ->
 def test_the_same_image_stands_under_each_shift_with_its_verdict(tmp_path, under_shifts) -> None:
     names = ("clean", "gaussian_noise-3")
     noise = np.random.default_rng(0).integers(0, 256, (360, 360, 3), dtype=np.uint8)  # hardest to compress
-    exhibits = [
-        Exhibit(
+    examples = [
+        ShiftExample(
             "d.png",
             "scratch",
             True,
             {n: replace(picture("d.png", s), overlay=noise) for n, s in zip(names, (0.9, 0.4), strict=True)},
         ),
-        Exhibit("g.png", "good", False, {n: picture("g.png", s) for n, s in zip(names, (0.2, 0.6), strict=True)}),
+        ShiftExample("g.png", "good", False, {n: picture("g.png", s) for n, s in zip(names, (0.2, 0.6), strict=True)}),
     ]
-    shown = replace(under_shifts, exhibits=exhibits, misses=[], false_alarms=[])
+    shown = replace(under_shifts, examples=examples, misses=[], false_alarms=[])
     write_evaluation_report(tmp_path / "report.html", shown)
     page = read(tmp_path / "report.html")
     words = text(page)
@@ -273,8 +273,8 @@ def test_the_same_image_stands_under_each_shift_with_its_verdict(tmp_path, under
     assert "clean 0.2000 · good gaussian_ noise-3 0.6000 · false alarm" in words
     assert len(page.addresses) == 8
     assert "outline" not in words  # none of them is annotated
-    outlined = replace(exhibits[0], pictures={"clean": picture("d.png", 0.9, 0.1)})
-    write_evaluation_report(tmp_path / "report.html", replace(shown, exhibits=[outlined]))
+    outlined = replace(examples[0], pictures={"clean": picture("d.png", 0.9, 0.1)})
+    write_evaluation_report(tmp_path / "report.html", replace(shown, examples=[outlined]))
     assert "outline" in text(read(tmp_path / "report.html"))
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shiftproof.errors import ModelError, ShiftproofError
-from shiftproof.service.line import Line
+from shiftproof.service.batch_queue import BatchQueue
+from shiftproof.service.model_versions import ModelVersion, fingerprint
 from shiftproof.service.telemetry import Telemetry
-from shiftproof.service.versions import Version, fingerprint
 
 LOG = logging.getLogger("shiftproof.service")
 
@@ -27,10 +27,15 @@ class Reloader:
     """
 
     def __init__(
-        self, line: Line, folder: Path, load: Callable[[str, Path], Version], telemetry: Telemetry, seconds: float
+        self,
+        queue: BatchQueue,
+        folder: Path,
+        load: Callable[[str, Path], ModelVersion],
+        telemetry: Telemetry,
+        seconds: float,
     ):
         self.problem: str | None = None  # why the newest version is not served; None while it is
-        self._line, self._folder, self._load = line, folder, load
+        self._queue, self._folder, self._load = queue, folder, load
         self._telemetry, self._seconds = telemetry, seconds
         self._looked_at = _look(folder)
 
@@ -42,15 +47,15 @@ class Reloader:
 
     async def look(self) -> None:
         """Look once, and load what has changed; half a copy is refused, and looked at again when it has changed."""
-        before = self._line.version
-        seen = await asyncio.to_thread(_look, self._folder)
-        if seen == self._looked_at:
+        before = self._queue.version
+        current = await asyncio.to_thread(_look, self._folder)
+        if current == self._looked_at:
             return
-        self._looked_at = seen
+        self._looked_at = current
         name = before.name
         try:
-            if isinstance(seen, str):
-                raise ModelError(seen)
+            if isinstance(current, str):
+                raise ModelError(current)
             version = await asyncio.to_thread(self._load, name, self._folder)
         except ShiftproofError as error:
             problem = " ".join(str(error).split())
@@ -62,7 +67,7 @@ class Reloader:
         self.problem = None
         self._telemetry.reload_failed.labels(name).set(0)
         if version.version != before.version:
-            self._line.version = version
+            self._queue.version = version
             self._telemetry.model.labels(name, before.version, before.detector.backend.name).set(0)
             LOG.info("%s is served at version %s, after %s", name, version.version, before.version)
 

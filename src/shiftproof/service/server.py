@@ -13,7 +13,7 @@ import uvicorn
 
 from shiftproof.errors import ShiftproofError, UsageError
 from shiftproof.service.api import create_app
-from shiftproof.service.api.guard import is_loopback
+from shiftproof.service.api.middleware import is_loopback
 from shiftproof.service.connection import Connection
 from shiftproof.service.settings import Settings
 from shiftproof.service.station import Station

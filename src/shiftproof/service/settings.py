@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shiftproof.loading import LoadOptions
+
 MEBIBYTE = 2**20
 
 
@@ -32,11 +34,10 @@ class Settings:
     port: int = 8000  # 0: any that is free
     token: str | None = None  # that clients must show; None only on loopback
     public_hosts: tuple[str, ...] = ()  # names under which a reverse proxy makes a station on loopback known
-    backend: str = "auto"  # as of shiftproof.load
-    threads: int | None = None  # as of shiftproof.load
+    options: LoadOptions = field(default_factory=LoadOptions)  # how the models are loaded
     queue: int = 256  # images that may wait for a model
     batch: int = 8  # images that go through a model at once, at most
-    wait: float = 0.002  # seconds that an image waits for others to join it
+    batch_wait: float = 0.002  # seconds that an image waits for others to join it
     retention_bytes: int = 20 * 1024 * MEBIBYTE  # of images and maps on disk, at most
     reload_seconds: float = 2.0  # between two looks at the model folders
     limits: Limits = field(default_factory=Limits)

@@ -18,12 +18,12 @@ def measured(reference: Reference, pixels: NDArray[np.uint8]) -> dict[str, Any]:
         pixels: uint8 [h, w, 3], of the model's size.
 
     Returns:
-        ``measure`` (about 1 for a good image), ``p_value``, ``levels`` (group -> spreads) and ``statistics`` (18 numbers).
+        ``measure`` (about 1 for a good image), ``p_value``, ``levels`` (group -> sigma) and ``statistics`` (18 numbers).
     """
     values = measure(pixels)
     distance = reference.distance(values)
     return {
-        "measure": distance,
+        "distance": distance,
         "p_value": reference.p_value(distance),
         "levels": reference.by_group(values),
         "statistics": values.tolist(),

@@ -16,19 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from shiftproof import detector
 from shiftproof.errors import ImageError, ImageFormatError, ImageSizeError, ShiftproofError, UsageError
-from shiftproof.service.following import Follower
-from shiftproof.service.ledger import Ledger
-from shiftproof.service.line import Line, Ticket
-from shiftproof.service.pictures import Arrival, Upload, decode, draw_heatmap
-from shiftproof.service.refusal import Refusal
+from shiftproof.loading import open_detector
+from shiftproof.service.batch_queue import BatchQueue, RequestInfo
+from shiftproof.service.drift_tracker import DriftTracker
+from shiftproof.service.errors import RequestError
+from shiftproof.service.images import DecodedImage, Upload, decode, draw_heatmap
+from shiftproof.service.inspection_writer import InspectionWriter
+from shiftproof.service.model_versions import Loader, ModelVersion, model_names, open_version
 from shiftproof.service.reload import Reloader
 from shiftproof.service.settings import Settings
-from shiftproof.service.store import Database, Files, Inspection, history
+from shiftproof.service.store import Database, Files, InspectionRecord, history
 from shiftproof.service.telemetry import Telemetry
 from shiftproof.service.uploads import Budget
-from shiftproof.service.versions import Load, Version, model_names, open_version
 
 LOG = logging.getLogger("shiftproof.service")
 _PAUSE = 0.01  # seconds between two looks at whether all is finished
@@ -58,9 +58,9 @@ class Station:
         ShiftproofError: a model, the database or the data folder cannot be used.
     """
 
-    def __init__(self, settings: Settings, load: Load | None = None):
+    def __init__(self, settings: Settings, load: Loader | None = None):
         self.settings = settings
-        self._load: Load = load or partial(detector.load, backend=settings.backend, threads=settings.threads)
+        self._load: Loader = load or partial(open_detector, options=settings.options)
         self.telemetry = Telemetry()
         self.budget = Budget(settings.limits.waiting_bytes)
         names = model_names(settings.models)
@@ -72,9 +72,9 @@ class Station:
             self._opened = {name: self._open(name, folder) for name, folder in names.items()}
             undone.pop_all()
         self._folders = names
-        self.lines: dict[str, Line] = {}  # by the model's name, once started
+        self.queues: dict[str, BatchQueue] = {}  # by the model's name, once started
         self.reloaders: dict[str, Reloader] = {}  # by the model's name, once started
-        self.followers: dict[str, Follower] = {}  # by the model's name, once started
+        self.drift_trackers: dict[str, DriftTracker] = {}  # by the model's name, once started
         self.pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), "shiftproof-pool")
         self._tasks: list[asyncio.Task[None]] = []
         self._keys: set[str] = set()  # Idempotency-Keys of requests that are being answered
@@ -82,33 +82,33 @@ class Station:
     async def start(self) -> None:
         """Begin to take images."""
         settings, loop = self.settings, asyncio.get_running_loop()
-        self.ledger = Ledger(self.database, self.files, settings.retention_bytes, self.telemetry)
-        self._tasks.append(loop.create_task(self.ledger.run()))
+        self.writer = InspectionWriter(self.database, self.files, settings.retention_bytes, self.telemetry)
+        self._tasks.append(loop.create_task(self.writer.run()))
         for name, version in self._opened.items():
-            line = Line(
+            queue = BatchQueue(
                 version,
-                self.ledger,
+                self.writer,
                 self.pool,
                 self.telemetry,
-                bound=settings.queue,
+                capacity=settings.queue,
                 batch=settings.batch,
-                wait=settings.wait,
+                wait=settings.batch_wait,
             )
-            reloader = Reloader(line, self._folders[name], self._open, self.telemetry, settings.reload_seconds)
-            follower = Follower(line, self.database, self.telemetry, settings.reload_seconds)
-            self.lines[name], self.reloaders[name], self.followers[name] = line, reloader, follower
-            self._tasks += [loop.create_task(one.run()) for one in (line, reloader, follower)]
+            reloader = Reloader(queue, self._folders[name], self._open, self.telemetry, settings.reload_seconds)
+            drift_tracker = DriftTracker(queue, self.database, self.telemetry, settings.reload_seconds)
+            self.queues[name], self.reloaders[name], self.drift_trackers[name] = queue, reloader, drift_tracker
+            self._tasks += [loop.create_task(one.run()) for one in (queue, reloader, drift_tracker)]
 
     async def stop(self) -> None:
         """Finish what was accepted; nothing new comes any more."""
-        while any(line.waiting for line in self.lines.values()):
+        while any(queue.waiting for queue in self.queues.values()):
             await asyncio.sleep(_PAUSE)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for line in self.lines.values():
-            line.close()
-        self.ledger.close()
+        for queue in self.queues.values():
+            queue.close()
+        self.writer.close()
         self.close()
 
     def close(self) -> None:
@@ -117,15 +117,15 @@ class Station:
         self.database.close()
         self._lock.close()
 
-    def line(self, name: str) -> Line:
+    def queue(self, name: str) -> BatchQueue:
         """The line of a model.
 
         Raises:
-            Refusal: 404, there is no such model.
+            RequestError: 404, there is no such model.
         """
-        if name not in self.lines:
-            raise Refusal(404, f"no model {name!r}; there are: {', '.join(self.lines)}")
-        return self.lines[name]
+        if name not in self.queues:
+            raise RequestError(404, f"no model {name!r}; there are: {', '.join(self.queues)}")
+        return self.queues[name]
 
     @property
     def problems(self) -> dict[str, str]:
@@ -134,7 +134,7 @@ class Station:
 
     async def inspect(
         self, name: str, uploads: Sequence[Upload], *, station: str | None = None, key: str | None = None
-    ) -> list[Inspection | Unreadable]:
+    ) -> list[InspectionRecord | Unreadable]:
         """Inspect files; what is returned is committed.
 
         Args:
@@ -147,21 +147,21 @@ class Station:
             One inspection for each file, in their order, or why it could not be made.
 
         Raises:
-            Refusal: 404 no such model; 409 and 422 misuse of the key; 413 and 429 no room; 5xx faults of ours.
+            RequestError: 404 no such model; 409 and 422 misuse of the key; 413 and 429 no room; 5xx faults of ours.
         """
-        line = self.line(name)
-        with self._only(key), line.places(len(uploads)):
+        queue = self.queue(name)
+        with self._only(key), queue.reserve(len(uploads)):
             earlier = await asyncio.to_thread(self._earlier, key, name, uploads) if key else {}
-            ticket = Ticket(datetime.now(UTC), station, key)
+            request_info = RequestInfo(datetime.now(UTC), station, key)
             # All are decoded at once, and sent in their order as they are ready.
-            new = {at: self._decode(line, upload) for at, upload in enumerate(uploads) if at not in earlier}
-            sent: list[asyncio.Future[Inspection] | Inspection | Unreadable] = []
+            new = {at: self._decode(queue, upload) for at, upload in enumerate(uploads) if at not in earlier}
+            sent: list[asyncio.Future[InspectionRecord] | InspectionRecord | Unreadable] = []
             for position, upload in enumerate(uploads):
                 if position in earlier:
                     sent.append(earlier[position])
                     continue
                 try:
-                    sent.append(line.send(await new[position], ticket, position))
+                    sent.append(queue.submit(await new[position], request_info, position))
                 except ImageError as error:
                     self.telemetry.unreadable.labels(name).inc()
                     sent.append(Unreadable(upload.name, _status(error), str(error)))
@@ -172,51 +172,53 @@ class Station:
                 raise one
         return [one.result() if isinstance(one, asyncio.Future) else one for one in sent]
 
-    def _decode(self, line: Line, upload: Upload) -> asyncio.Future[Arrival]:
-        image_size, pixels = line.version.detector.image_size, self.settings.limits.pixels
+    def _decode(self, queue: BatchQueue, upload: Upload) -> asyncio.Future[DecodedImage]:
+        image_size, pixels = queue.version.detector.image_size, self.settings.limits.pixels
         return asyncio.get_running_loop().run_in_executor(self.pool, decode, upload, image_size, pixels)
 
-    async def heatmap(self, seen: Inspection, longest: int | None = None) -> bytes:
+    async def heatmap(self, inspection: InspectionRecord, longest: int | None = None) -> bytes:
         """A heatmap as PNG.
 
         Raises:
-            Refusal: 410, its files are no longer kept.
+            RequestError: 410, its files are no longer kept.
         """
-        return await asyncio.get_running_loop().run_in_executor(self.pool, self._heatmap, seen, longest)
+        return await asyncio.get_running_loop().run_in_executor(self.pool, self._heatmap, inspection, longest)
 
-    def image(self, seen: Inspection) -> bytes:
+    def image(self, inspection: InspectionRecord) -> bytes:
         """The file that was inspected.
 
         Raises:
-            Refusal: 410, it is no longer kept.
+            RequestError: 410, it is no longer kept.
         """
-        return self._read(seen.image, seen.id)
+        return self._read(inspection.image, inspection.id)
 
-    def _heatmap(self, seen: Inspection, longest: int | None) -> bytes:
-        image, kept_map = self._read(seen.image, seen.id), self._read(seen.map, seen.id)
-        return draw_heatmap(image, kept_map, longest=longest, max_pixels=seen.width * seen.height)
+    def _heatmap(self, inspection: InspectionRecord, longest: int | None) -> bytes:
+        image, kept_map = self._read(inspection.image, inspection.id), self._read(inspection.map, inspection.id)
+        return draw_heatmap(image, kept_map, longest=longest, max_pixels=inspection.width * inspection.height)
 
     def _read(self, sha256: str, number: int) -> bytes:
         data = self.files.read(sha256)
         if data is None:
-            raise Refusal(410, f"the files of inspection {number} are no longer kept; its row is")
+            raise RequestError(410, f"the files of inspection {number} are no longer kept; its row is")
         return data
 
-    def _earlier(self, key: str, name: str, uploads: Sequence[Upload]) -> dict[int, Inspection]:
+    def _earlier(self, key: str, name: str, uploads: Sequence[Upload]) -> dict[int, InspectionRecord]:
         """What was committed under a key, by position; a refusal where it was for other images or another model."""
         with self.database.reading() as session:
             found = history.of_key(session, key)
-        for position, seen in found.items():
+        for position, inspection in found.items():
             data = uploads[position].data if position < len(uploads) else b""
-            if (seen.model, seen.image) != (name, hashlib.sha256(data).hexdigest()):
-                raise Refusal(422, f"Idempotency-Key {key!r} was used for another image or model: use a new one")
+            if (inspection.model, inspection.image) != (name, hashlib.sha256(data).hexdigest()):
+                raise RequestError(422, f"Idempotency-Key {key!r} was used for another image or model: use a new one")
         return found
 
     @contextlib.contextmanager
     def _only(self, key: str | None) -> Any:
         """One request at a time under a key."""
         if key in self._keys:
-            raise Refusal(409, f"a request with Idempotency-Key {key!r} is being answered: send it again in a moment")
+            raise RequestError(
+                409, f"a request with Idempotency-Key {key!r} is being answered: send it again in a moment"
+            )
         if key is None:
             yield
             return
@@ -226,7 +228,7 @@ class Station:
         finally:
             self._keys.discard(key)
 
-    def _open(self, name: str, folder: Path) -> Version:
+    def _open(self, name: str, folder: Path) -> ModelVersion:
         version = open_version(name, folder, self.database, self._load)
         self.telemetry.model.labels(name, version.version, version.detector.backend.name).set(1)
         return version
@@ -245,11 +247,11 @@ def _lock(data: Path) -> IO[bytes]:
         file = (data / ".lock").open("wb")
     except OSError as error:
         raise ShiftproofError(
-            f"cannot write {error.filename or data}: {error.strerror}; choose another --data"
+            f"cannot write {error.filename or data}: {error.strerror}; choose another --data-dir"
         ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise UsageError(f"{data} is in use by another station: stop it, or choose another --data") from error
+        raise UsageError(f"{data} is in use by another station: stop it, or choose another --data-dir") from error
     return file

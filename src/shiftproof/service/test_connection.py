@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from shiftproof.service import connection
 from shiftproof.service.connection import Connection
-from shiftproof.service.refusal import Refusal
+from shiftproof.service.errors import RequestError
 from shiftproof.service.settings import Limits
 from shiftproof.service.uploads import Budget, read_uploads
 
@@ -82,7 +82,7 @@ def read(pieces, limits, pause=0.0):
         return {"type": "http.request", "body": pieces.pop(0), "more_body": True}
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"image/png")]}
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         asyncio.run(read_uploads(Request(scope, receive), limits, budget))
     return refused.value, budget.left
 

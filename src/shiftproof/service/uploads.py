@@ -11,8 +11,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from shiftproof.service.pictures import Upload
-from shiftproof.service.refusal import Refusal
+from shiftproof.service.errors import RequestError
+from shiftproof.service.images import Upload
 from shiftproof.service.settings import Limits
 
 FIELD = "files"
@@ -32,7 +32,7 @@ class Budget:
     def take(self, count: int) -> None:
         """Refuse (429) what would be too much."""
         if count > self.left:
-            raise Refusal(429, "too many uploads at once: send it again in a moment", {"Retry-After": "1"})
+            raise RequestError(429, "too many uploads at once: send it again in a moment", {"Retry-After": "1"})
         self.left -= count
 
 
@@ -42,7 +42,7 @@ async def read_uploads(request: Request, limits: Limits, budget: Budget) -> list
     What was taken from the budget stays taken; the caller gives back the sum of the files' bytes.
 
     Raises:
-        Refusal: 400 not what it says it is; 408 silence; 413 too large or too many; 415 another type; 429 no room.
+        RequestError: 400 not what it says it is; 408 silence; 413 too large or too many; 415 another type; 429 no room.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if not (kind in (b"multipart/form-data", b"application/octet-stream") or kind.startswith(b"image/")):
@@ -86,17 +86,19 @@ async def _chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
             return
         except TimeoutError as error:
             # Closed, because the rest would be taken for the next request.
-            raise Refusal(408, "the request takes too long to come: send it again", {"Connection": "close"}) from error
+            raise RequestError(
+                408, "the request takes too long to come: send it again", {"Connection": "close"}
+            ) from error
         except ClientDisconnect as error:
-            raise Refusal(400, "the connection was closed in the middle of the request") from error
+            raise RequestError(400, "the connection was closed in the middle of the request") from error
         received += len(chunk)
         _check_body(received, limits)
         yield chunk
 
 
-def _unsupported(kind: bytes) -> Refusal:
+def _unsupported(kind: bytes) -> RequestError:
     shown = kind.decode("latin-1")[:60] or "nothing"
-    return Refusal(
+    return RequestError(
         415, f"content type {shown!r}; expected multipart/form-data with field {FIELD!r}, or an image's bytes"
     )
 
@@ -108,12 +110,12 @@ def _declared(request: Request) -> int:
 
 def _check_body(count: int, limits: Limits) -> None:
     if count > limits.body_bytes:
-        raise Refusal(413, f"the request has more than {limits.body_bytes} bytes: send fewer files at once")
+        raise RequestError(413, f"the request has more than {limits.body_bytes} bytes: send fewer files at once")
 
 
 def _check_file(count: int, limits: Limits) -> None:
     if count > limits.file_bytes:
-        raise Refusal(413, f"a file has more than {limits.file_bytes} bytes: shrink or crop it")
+        raise RequestError(413, f"a file has more than {limits.file_bytes} bytes: shrink or crop it")
 
 
 class _Form:
@@ -137,7 +139,7 @@ class _Form:
             "on_end": self._end,
         }
         if not boundary:
-            raise Refusal(400, "multipart/form-data without a boundary: name it in the content type")
+            raise RequestError(400, "multipart/form-data without a boundary: name it in the content type")
         try:
             self._parser = MultipartParser(boundary, callbacks)
         except FormParserError as error:
@@ -153,9 +155,9 @@ class _Form:
     def end(self) -> list[Upload]:
         """The files, once all has come."""
         if not self._ended:
-            raise Refusal(400, "the multipart body ends before its last boundary: send it again")
+            raise RequestError(400, "the multipart body ends before its last boundary: send it again")
         if not self._uploads:
-            raise Refusal(400, f"no file in field {FIELD!r}; expected one or more")
+            raise RequestError(400, f"no file in field {FIELD!r}; expected one or more")
         return self._uploads
 
     def _begin(self) -> None:
@@ -172,7 +174,7 @@ class _Form:
         if options.get(b"name") != FIELD.encode():
             return
         if len(self._uploads) >= self._limits.files:
-            raise Refusal(413, f"more than {self._limits.files} files in one request: send fewer at once")
+            raise RequestError(413, f"more than {self._limits.files} files in one request: send fewer at once")
         self._name = file_name(options.get(b"filename", b""))
         self._content = bytearray()
 
@@ -201,5 +203,5 @@ def file_name(name: bytes) -> str | None:
     return "".join(character for character in text if character.isprintable())[:_LONGEST_NAME] or None
 
 
-def _malformed(error: FormParserError) -> Refusal:
-    return Refusal(400, f"the multipart body is malformed ({' '.join(str(error).split())[:120]}): send it again")
+def _malformed(error: FormParserError) -> RequestError:
+    return RequestError(400, f"the multipart body is malformed ({' '.join(str(error).split())[:120]}): send it again")

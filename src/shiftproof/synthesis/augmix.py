@@ -29,7 +29,7 @@ Histograms = NDArray[np.float64]
 """float64 [N, C, 256]: how many pixels have each level."""
 
 
-def augmix(images: Tensor, rng: np.random.Generator, augment: str = "blind") -> Tensor:
+def augmix(images: Tensor, rng: np.random.Generator, augment: str = "blind", in_place: bool = False) -> Tensor:
     """Return one AugMix view of each image.
 
     Three chains of one to three operations (the depth drawn anew for each) are mixed with weights from
@@ -46,6 +46,7 @@ def augmix(images: Tensor, rng: np.random.Generator, augment: str = "blind") -> 
         images: float [B, 3, H, W], clipped to [0, 1] and read to 8 bits.
         rng: draws operations, weights and drifts; the same state gives the same views.
         augment: one of :data:`AUGMENTATIONS`.
+        in_place: leave every pixel in its place: no drift of the pose.
 
     Returns:
         a new tensor of the same shape, dtype and device, in [0, 1]; where the channels of an image are equal, so are
@@ -57,7 +58,7 @@ def augmix(images: Tensor, rng: np.random.Generator, augment: str = "blind") -> 
     if augment not in AUGMENTATIONS:
         raise unknown("augmentation", augment, AUGMENTATIONS)
     if augment == "production":
-        images = drift(images, rng)
+        images = drift(images, rng, in_place)
     count, channels = images.shape[:2]
     # A number for each level of each channel of each image: one count and one lookup do for the whole batch.
     first = 256.0 * torch.arange(count * channels, device=images.device).view(count, 1, 1, channels)

@@ -15,7 +15,7 @@ from shiftproof.shifts import camera, light, pose
 from shiftproof.shifts.base import Image, is_gray
 
 
-def drift(images: Tensor, rng: np.random.Generator) -> Tensor:
+def drift(images: Tensor, rng: np.random.Generator, in_place: bool = False) -> Tensor:
     """Give each image one shift of light, camera or pose, at the model's size and of a strength that a line may meet.
 
     One shift at its full strength: mixed with the image as AugMix does, noise would all but vanish, and a part that
@@ -24,12 +24,14 @@ def drift(images: Tensor, rng: np.random.Generator) -> Tensor:
     Args:
         images: float [B, 3, H, W], clipped to [0, 1] and read to 8 bits.
         rng: draws which shift, and what it draws.
+        in_place: leave every pixel in its place: no shift of the pose.
 
     Returns:
         a new tensor of the same shape, dtype and device, in [0, 1]. Gray images stay gray.
     """
     pixels = (images.permute(0, 2, 3, 1) * 255).clamp(0, 255).round().to(torch.uint8).cpu().numpy()
-    drifted = np.stack([DRIFTS[rng.integers(len(DRIFTS))](image, rng) for image in pixels])
+    drifts = [each for each in DRIFTS if each is not move or not in_place]
+    drifted = np.stack([drifts[rng.integers(len(drifts))](image, rng) for image in pixels])
     return torch.from_numpy(drifted).permute(0, 3, 1, 2).to(images) / 255
 
 

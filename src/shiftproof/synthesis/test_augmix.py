@@ -212,3 +212,10 @@ def test_levels_out_of_range_are_clipped_and_touch_no_other_image(augment):
     beyond[1] = 3 * beyond[1] - 1
     clipped, view = (augmix(x, np.random.default_rng(2), augment) for x in (beyond.clamp(0, 1), beyond))
     assert torch.equal(view, clipped)
+
+
+def test_views_in_place_never_move_a_pixel(monkeypatch):
+    """Masks of what was put on an image before would no longer fit it."""
+    monkeypatch.setattr("shiftproof.shifts.pose.move", lambda *_: pytest.fail("an image was moved"))
+    images = torch.rand(60, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    augmix(images, np.random.default_rng(0), "production", True)

@@ -240,26 +240,35 @@ class _Loop:
         return recent
 
     def _step(self, phase: Phase, module: Any, step: int) -> dict[str, float]:
-        """Take one step; return its loss terms.
+        """Take one step, with the gradients of one batch or of several; return the means of its loss terms.
 
         Raises:
             TrainingError: a term is not finite.
         """
-        fabric, seed = self.fabric, self.config.seed
-        selected = batch_indices(seed, step, self.count, self.batch)[fabric.global_rank :: fabric.world_size]
-        rng = np.random.default_rng([seed, 1, step, fabric.global_rank])
-        features = _features(fabric, phase, self.normal, self.pixels, selected, rng)
-        with fabric.autocast():
-            losses = module.losses(features, rng)
-        terms = torch.stack(list(losses.values()))
-        # Means over all processes: a term that is lost in one of them stops all of them.
-        means: Any = fabric.all_reduce(terms.detach(), reduce_op="mean")
-        values: dict[str, float] = dict(zip(losses, means.tolist(), strict=True))
-        self._stop_if_lost(step, values)
-        self.optimizer.zero_grad(set_to_none=True)
-        fabric.backward(terms.sum())
+        batches = self.config.accumulate
+        values: dict[str, float] = {}
+        for number in range(step * batches, (step + 1) * batches):
+            terms = self._losses(phase, module, number)
+            # Means over all processes: a term that is lost in one of them stops all of them.
+            means: Any = self.fabric.all_reduce(torch.stack(list(terms.values())).detach(), reduce_op="mean")
+            for name, value in zip(terms, means.tolist(), strict=True):
+                values[name] = values.get(name, 0.0) + value / batches
+            self._stop_if_lost(step, values)
+            if number == step * batches:
+                self.optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(torch.stack(list(terms.values())).sum())
         self.optimizer.step()
         return values
+
+    def _losses(self, phase: Phase, module: Any, number: int) -> dict[str, Tensor]:
+        """Return the loss terms of this process's share of a batch."""
+        fabric, seed = self.fabric, self.config.seed
+        selected = batch_indices(seed, number, self.count, self.batch)[fabric.global_rank :: fabric.world_size]
+        rng = np.random.default_rng([seed, 1, number, fabric.global_rank])
+        features = _features(fabric, phase, self.normal, self.pixels, selected, rng)
+        with fabric.autocast():
+            losses: dict[str, Tensor] = module.losses(features, rng)
+        return losses
 
     def _stop_if_asked(self, step: int, stop: threading.Event) -> None:
         if self.fabric.strategy.reduce_boolean_decision(stop.is_set(), all=False):
@@ -356,6 +365,8 @@ def _optimizer(phase: Phase, config: TrainConfig) -> torch.optim.Optimizer:
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     for parameter in phase.parameters():
         parameter.requires_grad_(id(parameter) in trained)
+    if phase.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=1e-4)
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
     return torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=1e-4, fused=True)

@@ -23,6 +23,7 @@ from shiftproof.methods.rd import Rd
 from shiftproof.reporter import Reporter
 from shiftproof.training import Interrupted, TrainConfig, fit, load_checkpoint, loop
 from shiftproof.training.checkpoint import FILE
+from shiftproof.training.features import NormalFeatures
 from shiftproof.training.loop import batch_indices, trained_state
 
 STEPS = 6
@@ -149,6 +150,38 @@ def test_cached_features_give_almost_the_same_loss(build, pixels):
         losses.append(fit(build("rd"), pixels, config).losses["distill"])
     assert losses[0] == pytest.approx(losses[1], rel=2**-11)  # float16 rounds each feature by so much at most
     assert losses[0] != losses[1]  # float16 is what differs: the limit did something
+
+
+def test_accumulated_gradients_are_the_sum_over_their_batches(build, pixels, monkeypatch):
+    config = TrainConfig(image_size=(64, 64), steps=1, batch_size=4, precision="32", accumulate=2)
+    seen = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *rest):
+        seen.append([parameter.grad.clone() for group in self.param_groups for parameter in group["params"]])
+        return step(self, *rest)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    record = fit(build("rd", augment_share=0.0), pixels, config)
+    assert record.steps == len(seen) == 1
+    method = build("rd", augment_share=0.0).train()
+    method.to_channels_last()
+    features, losses = NormalFeatures(method.teacher, pixels, config.feature_cache, 4), []
+    for number in (0, 1):
+        loss = method.losses({"normal": features(batch_indices(0, number, 10, 4))}, np.random.default_rng(0))["distill"]
+        loss.backward()
+        losses.append(loss.item())
+    assert record.losses["distill"] == pytest.approx(np.mean(losses), rel=1e-5)
+    for found, parameter in zip(seen[0], method.student.parameters(), strict=True):
+        # float32 of the same sums, in units of the largest gradient of the layer
+        torch.testing.assert_close(found, parameter.grad, rtol=0, atol=1e-3 * float(parameter.grad.abs().max()) + 1e-6)
+
+
+@pytest.mark.parametrize(("accumulate", "steps"), [(1, 6), (2, 3), (5, 1), (100, 1)])
+def test_accumulation_makes_fewer_steps_of_as_many_passes(accumulate, steps):
+    config = TrainConfig(epochs=3, batch_size=4, accumulate=accumulate)
+    assert config.steps_for(10) == steps  # three passes of two batches
+    assert config.steps_of_an_epoch(10) == max(1, 2 // accumulate)
 
 
 def test_two_images_are_enough(build, pixels):

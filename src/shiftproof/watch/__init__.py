@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shiftproof.watch.deliver import Courier, MqttTopic, Webhook
+from shiftproof.watch.delivery import DeliveryWorker, MqttTopic, Webhook
 from shiftproof.watch.journal import Journal
 from shiftproof.watch.run import Totals, Watch
 
-__all__ = ["Courier", "Journal", "MqttTopic", "Totals", "Watch", "Webhook"]
+__all__ = ["DeliveryWorker", "Journal", "MqttTopic", "Totals", "Watch", "Webhook"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof.detector import Inspection
+from shiftproof.results import Inspection
 
 
 class BrightnessDetector:

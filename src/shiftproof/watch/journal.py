@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftproof.errors import DataError, UsageError
-from shiftproof.watch.arrivals import Identity
+from shiftproof.watch.folder_scanner import FileIdentity
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -64,9 +64,9 @@ class Journal:
             raise DataError(
                 f"{path} is no journal of a watch ({error}): move it away, or choose another --out"
             ) from error
-        if self.fact("id") is None:
-            self.keep("id", uuid.uuid4().hex)
-        self.id = str(self.fact("id"))
+        if self.get("id") is None:
+            self.put("id", uuid.uuid4().hex)
+        self.id = str(self.get("id"))
 
     def __enter__(self) -> Journal:
         return self
@@ -76,7 +76,7 @@ class Journal:
             self._database.close()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """All that is written inside is there after a crash, or nothing of it.
 
         Raises:
@@ -94,18 +94,18 @@ class Journal:
             except sqlite3.Error as error:
                 raise DataError(f"{self.path} cannot be written ({error}): free space, then start again") from error
 
-    def fact(self, name: str) -> str | None:
+    def get(self, name: str) -> str | None:
         """What was kept under a name."""
         with self._lock:
             row = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
-    def keep(self, name: str, value: str) -> None:
+    def put(self, name: str, value: str) -> None:
         """Keep a text under a name."""
         with self._lock:
             self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
-    def knows(self, identity: Identity) -> bool:
+    def knows(self, identity: FileIdentity) -> bool:
         """Whether a file was dealt with."""
         query = "SELECT 1 FROM files WHERE name = ? AND size = ? AND changed = ?"
         with self._lock:
@@ -120,7 +120,7 @@ class Journal:
             row = self._database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'lines'").fetchone()
         return 1 if row is None else int(row[0]) + 1
 
-    def note(self, identity: Identity, number: int) -> None:
+    def mark_inspected(self, identity: FileIdentity, number: int) -> None:
         """A file has been dealt with; ``number`` is its line's."""
         row = (identity.name, identity.size, identity.changed, number)
         with self._lock:
@@ -141,7 +141,7 @@ class Journal:
         with self._lock:
             self._database.execute("DELETE FROM lines")
 
-    def post(self, receivers: Sequence[str], key: str, body: str) -> None:
+    def queue_message(self, receivers: Sequence[str], key: str, body: str) -> None:
         """A message for each of the receivers."""
         rows = [(receiver, key, body) for receiver in receivers]
         with self._lock:

@@ -14,7 +14,7 @@ from shiftproof.errors import DataError, UsageError
 
 COLUMNS = (
     *("number", "time", "path", "status", "score", "p_value", "verdict", "threshold", "latency_ms"),
-    *("measure", "drift", "message"),
+    *("distance", "drift", "message"),
 )
 CSV, JSON_LINES = ".csv", ".jsonl"
 
@@ -33,11 +33,11 @@ def csv_line(row: Mapping[str, Any]) -> str:
 
 def json_line(row: Mapping[str, Any]) -> str:
     """A row as a line of JSON; what is not there is left out."""
-    told = {name: row[name] for name in COLUMNS if row.get(name) is not None}
-    return json.dumps(told, ensure_ascii=False, allow_nan=False) + "\n"
+    filled = {name: row[name] for name in COLUMNS if row.get(name) is not None}
+    return json.dumps(filled, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-class Output:
+class OutputTable:
     """A file that lines are appended to, each in one write and on the disk before the next.
 
     Args:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftproof.errors import DataError, UsageError
-from shiftproof.watch.output import COLUMNS, Output
+from shiftproof.watch.output import COLUMNS, OutputTable
 
 ROWS = [{"number": number, "path": f"{number}, é.png", "status": "ok", "score": 0.1 + number} for number in range(1, 6)]
 
@@ -22,7 +22,7 @@ def read(path):
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
 def test_lines_are_appended_and_read_back(tmp_path, name):
-    output = Output(tmp_path / "new" / name)
+    output = OutputTable(tmp_path / "new" / name)
     output.recover([])
     for row in ROWS:
         output.append([output.line(row)])
@@ -36,7 +36,7 @@ def test_lines_are_appended_and_read_back(tmp_path, name):
 @given(kept=st.integers(0, 5), cut=st.integers(0, 400), name=st.sampled_from(["out.csv", "out.jsonl"]))
 def test_whatever_a_crash_left_every_line_is_there_once(tmp_path_factory, kept, cut, name):
     """The journal knows `kept` lines to be on the disk; of all that was written, only the first bytes got there."""
-    output = Output(tmp_path_factory.mktemp("out") / name)
+    output = OutputTable(tmp_path_factory.mktemp("out") / name)
     lines = [output.line(row) for row in ROWS]
     output.append(lines[:kept])
     certain = output.path.stat().st_size if kept else 0
@@ -50,7 +50,7 @@ def test_whatever_a_crash_left_every_line_is_there_once(tmp_path_factory, kept, 
 
 
 def test_somebody_elses_last_line_is_never_cut_off(tmp_path):
-    output = Output(tmp_path / "out.csv")
+    output = OutputTable(tmp_path / "out.csv")
     output.append([output.line(ROWS[0])])
     with output.path.open("a") as file:
         file.write("a note of mine")
@@ -60,7 +60,7 @@ def test_somebody_elses_last_line_is_never_cut_off(tmp_path):
 
 
 def test_a_table_that_was_moved_away_begins_anew_with_its_head(tmp_path):
-    output = Output(tmp_path / "out.csv")
+    output = OutputTable(tmp_path / "out.csv")
     output.append([output.line(ROWS[0])])
     output.path.rename(tmp_path / "old.csv")
     output.append([output.line(ROWS[1])])
@@ -69,10 +69,10 @@ def test_a_table_that_was_moved_away_begins_anew_with_its_head(tmp_path):
 
 def test_what_cannot_be_an_output_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"expected .csv or .jsonl"):
-        Output(tmp_path / "out.txt")
+        OutputTable(tmp_path / "out.txt")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match="holds another table"):
-        Output(tmp_path / "other.csv")
+        OutputTable(tmp_path / "other.csv")
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        Output(tmp_path / "file" / "out.csv").append(["x\n"])
+        OutputTable(tmp_path / "file" / "out.csv").append(["x\n"])

@@ -16,23 +16,23 @@ import pytest
 from shiftproof.drift import Monitor, Reference
 from shiftproof.errors import DataError
 from shiftproof.watch import Journal, Watch
-from shiftproof.watch.arrivals import identify
-from shiftproof.watch.output import Output
+from shiftproof.watch.folder_scanner import identify
+from shiftproof.watch.output import OutputTable
 from shiftproof.watch.run import DRIFT_STATE, resume_monitor
 
 from .conftest import drop, png
-from .test_deliver import http_server
+from .test_delivery import http_server
 
 CHILD = """
 import signal, sys, threading, time
 from pathlib import Path
 from shiftproof.watch import Journal, Watch
-from shiftproof.watch.output import Output
+from shiftproof.watch.output import OutputTable
 from shiftproof.watch.conftest import BrightnessDetector
 
-folder, out, done = map(Path, sys.argv[1:])
+folder, out, move_to = map(Path, sys.argv[1:])
 with Journal(out.with_name("journal")) as journal:
-    Watch(BrightnessDetector(), folder, Output(out), journal, settle=0.0, done=done).run(threading.Event())
+    Watch(BrightnessDetector(), folder, OutputTable(out), journal, settle=0.0, move_to=move_to).run(threading.Event())
 """
 
 
@@ -46,7 +46,7 @@ def rows(path):
 def watch_once(detector, folder, out, **options):
     with Journal(out.with_name("journal")) as journal:
         options = {"settle": 0.0, **options}
-        return Watch(detector, folder, Output(out), journal, **options).run(threading.Event(), once=True)
+        return Watch(detector, folder, OutputTable(out), journal, **options).run(threading.Event(), once=True)
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
@@ -59,11 +59,11 @@ def test_each_image_has_one_line_also_after_a_restart(detector, tmp_path, name):
     assert watch_once(detector, folder, out).images == 0
     os.utime(drop(folder / "3.png", 200), (99, 99))  # the same name, another part
     assert watch_once(detector, folder, out).images == 1
-    told = rows(out)
-    assert [str(row["number"]) for row in told] == [str(number) for number in range(1, 14)]
-    assert [row["path"] for row in told] == [*(f"{number}.png" for number in range(12)), "3.png"]
-    assert told[0]["verdict"] == "good" and told[12]["verdict"] == "defective"
-    assert float(told[12]["score"]) == 200 and told[0]["time"].endswith("+00:00")
+    lines = rows(out)
+    assert [str(row["number"]) for row in lines] == [str(number) for number in range(1, 14)]
+    assert [row["path"] for row in lines] == [*(f"{number}.png" for number in range(12)), "3.png"]
+    assert lines[0]["verdict"] == "good" and lines[12]["verdict"] == "defective"
+    assert float(lines[12]["score"]) == 200 and lines[0]["time"].endswith("+00:00")
 
 
 def test_a_file_is_not_touched_before_it_is_complete(detector, tmp_path):
@@ -72,7 +72,7 @@ def test_a_file_is_not_touched_before_it_is_complete(detector, tmp_path):
     folder.mkdir()
     content = png(77)
     with Journal(tmp_path / "journal") as journal:
-        watching = Watch(detector, folder, Output(out), journal, settle=0.3)
+        watching = Watch(detector, folder, OutputTable(out), journal, settle=0.3)
         thread = threading.Thread(target=watching.run, args=(stop,))
         thread.start()
         with (folder / "slow.png").open("wb", buffering=0) as file:
@@ -95,10 +95,10 @@ def test_what_cannot_be_read_is_tried_again_and_then_a_line(detector, tmp_path):
     (folder / "half.png").write_bytes(png(9)[:60])
     totals = watch_once(detector, folder, out, warn=warned.append)
     assert (totals.images, totals.failures) == (3, 2)
-    told = {row["path"]: row for row in rows(out)}
-    assert told["empty.png"]["status"] == told["half.png"]["status"] == "error"
-    assert "is empty (0 bytes)" in told["empty.png"]["message"] and told["half.png"]["score"] == ""
-    assert told["good.png"]["status"] == "ok" and len(warned) == 2
+    lines = {row["path"]: row for row in rows(out)}
+    assert lines["empty.png"]["status"] == lines["half.png"]["status"] == "error"
+    assert "is empty (0 bytes)" in lines["empty.png"]["message"] and lines["half.png"]["score"] == ""
+    assert lines["good.png"]["status"] == "ok" and len(warned) == 2
 
 
 def test_a_file_that_becomes_readable_in_time_is_no_error(detector, tmp_path):
@@ -106,7 +106,7 @@ def test_a_file_that_becomes_readable_in_time_is_no_error(detector, tmp_path):
     folder.mkdir()
     (folder / "late.png").write_bytes(png(60)[:60])
     with Journal(tmp_path / "journal") as journal:
-        watching = Watch(detector, folder, Output(out), journal, settle=0.4)
+        watching = Watch(detector, folder, OutputTable(out), journal, settle=0.4)
         thread = threading.Thread(target=watching.run, args=(stop,))
         thread.start()
         time.sleep(0.7)
@@ -120,18 +120,18 @@ def test_a_file_that_becomes_readable_in_time_is_no_error(detector, tmp_path):
 
 
 def test_files_that_were_dealt_with_are_moved(detector, tmp_path):
-    folder, out, done = tmp_path / "in", tmp_path / "out.csv", tmp_path / "in" / "done"
+    folder, out, move_to = tmp_path / "in", tmp_path / "out.csv", tmp_path / "in" / "done"
     drop(folder / "sub" / "a.png", 1)
-    watch_once(detector, folder, out, done=done)
+    watch_once(detector, folder, out, move_to=move_to)
     os.utime(drop(folder / "sub" / "a.png", 2), (7, 7))
-    watch_once(detector, folder, out, done=done)
-    assert len(list((done / "sub").iterdir())) == 2 and not list((folder / "sub").iterdir())
+    watch_once(detector, folder, out, move_to=move_to)
+    assert len(list((move_to / "sub").iterdir())) == 2 and not list((folder / "sub").iterdir())
     left = drop(folder / "left.png")
     os.utime(left, (8, 8))
-    with Journal(tmp_path / "journal") as journal, journal.together():  # killed between the line and the move
-        journal.note(identify(folder, "left.png"), 3)
-    assert watch_once(detector, folder, out, done=done).images == 0
-    assert (done / "left.png").exists() and not left.exists() and len(rows(out)) == 2
+    with Journal(tmp_path / "journal") as journal, journal.transaction():  # killed between the line and the move
+        journal.mark_inspected(identify(folder, "left.png"), 3)
+    assert watch_once(detector, folder, out, move_to=move_to).images == 0
+    assert (move_to / "left.png").exists() and not left.exists() and len(rows(out)) == 2
 
 
 def test_lines_go_to_the_webhook_with_keys_of_their_own(detector, tmp_path):
@@ -170,16 +170,16 @@ def test_a_drift_is_a_line_and_its_monitor_outlives_a_restart(detector, tmp_path
     with Journal(tmp_path / "journal") as journal:
         resumed = resume_monitor(journal, monitor(), pytest.fail)
         assert resumed.images == 24
-        watching = Watch(detector, folder, Output(out), journal, settle=0.0, monitor=resumed, say=said.append)
+        watching = Watch(detector, folder, OutputTable(out), journal, settle=0.0, monitor=resumed, say=said.append)
         assert watching.run(threading.Event(), once=True).alerts == 1
-        journal.keep(DRIFT_STATE, json.dumps({**resumed.to_json(), "reference": "another"}))
+        journal.put(DRIFT_STATE, json.dumps({**resumed.to_json(), "reference": "another"}))
         warned = []
         assert resume_monitor(journal, monitor(), warned.append).images == 0 and "begins anew" in warned[0]
-    told = rows(out)
-    (drift,) = [row for row in told if row["status"] == "drift"]
+    lines = rows(out)
+    (drift,) = [row for row in lines if row["status"] == "drift"]
     assert "brighter" in drift["message"] and 24 < drift["number"] < 40 and said == [f"drift: {drift['message']}"]
-    assert [row["number"] for row in told] == list(range(1, 42))
-    assert {row["drift"] for row in told[:20]} <= {"steady", "watch"} and told[-1]["drift"] == "drift"
+    assert [row["number"] for row in lines] == list(range(1, 42))
+    assert {row["drift"] for row in lines[:20]} <= {"steady", "watch"} and lines[-1]["drift"] == "drift"
 
 
 def test_a_folder_that_is_not_there_is_refused(detector, tmp_path):
@@ -188,7 +188,7 @@ def test_a_folder_that_is_not_there_is_refused(detector, tmp_path):
 
 
 def test_a_full_disk_ends_the_watch_and_the_next_start_goes_on(detector, tmp_path, monkeypatch):
-    folder, out, append = tmp_path / "in", tmp_path / "out.csv", Output.append
+    folder, out, append = tmp_path / "in", tmp_path / "out.csv", OutputTable.append
     for number in range(5):
         os.utime(drop(folder / f"{number}.png", number), (number, number))
 
@@ -197,7 +197,7 @@ def test_a_full_disk_ends_the_watch_and_the_next_start_goes_on(detector, tmp_pat
             raise DataError("no space left")
         append(self, lines)
 
-    monkeypatch.setattr(Output, "append", fail_at_the_third)
+    monkeypatch.setattr(OutputTable, "append", fail_at_the_third)
     with pytest.raises(DataError, match="no space left"):
         watch_once(detector, folder, out)
     assert len(rows(out)) == 2
@@ -208,17 +208,17 @@ def test_a_full_disk_ends_the_watch_and_the_next_start_goes_on(detector, tmp_pat
 
 def test_killed_again_and_again_each_image_is_in_the_table_once(tmp_path):
     """Kill -9 at random moments while images arrive; then the table holds every image, each once, and whole lines."""
-    folder, out, done = tmp_path / "in", tmp_path / "out.csv", tmp_path / "done"
+    folder, out, move_to = tmp_path / "in", tmp_path / "out.csv", tmp_path / "done"
     folder.mkdir()
     chance, count = random.Random(0), 0
     for _ in range(6):
-        child = subprocess.Popen([sys.executable, "-c", CHILD, folder, out, done], stderr=subprocess.PIPE)
-        before = len(list(done.rglob("*.png"))) if done.exists() else 0
+        child = subprocess.Popen([sys.executable, "-c", CHILD, folder, out, move_to], stderr=subprocess.PIPE)
+        before = len(list(move_to.rglob("*.png"))) if move_to.exists() else 0
         for _ in range(40):
             drop(folder / f"{count:04}.png", count % 200)
             count += 1
         end = time.monotonic() + 60
-        while (len(list(done.rglob("*.png"))) if done.exists() else 0) == before and time.monotonic() < end:
+        while (len(list(move_to.rglob("*.png"))) if move_to.exists() else 0) == before and time.monotonic() < end:
             assert child.poll() is None, child.stderr.read().decode()
             time.sleep(0.005)
         time.sleep(chance.random() * 0.05)
@@ -229,9 +229,9 @@ def test_killed_again_and_again_each_image_is_in_the_table_once(tmp_path):
     assert 0 < killed < count, "killed while there was work left"
     from .conftest import BrightnessDetector
 
-    watch_once(BrightnessDetector(), folder, out, done=done)
-    told = rows(out)
-    assert [int(row["number"]) for row in told] == list(range(1, count + 1))
-    assert sorted(row["path"] for row in told) == [f"{number:04}.png" for number in range(count)]
-    assert all(float(row["score"]) == int(row["path"][:4]) % 200 for row in told)
-    assert len(list(done.iterdir())) == count and not list(folder.iterdir())
+    watch_once(BrightnessDetector(), folder, out, move_to=move_to)
+    lines = rows(out)
+    assert [int(row["number"]) for row in lines] == list(range(1, count + 1))
+    assert sorted(row["path"] for row in lines) == [f"{number:04}.png" for number in range(count)]
+    assert all(float(row["score"]) == int(row["path"][:4]) % 200 for row in lines)
+    assert len(list(move_to.iterdir())) == count and not list(folder.iterdir())

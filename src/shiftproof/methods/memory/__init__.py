@@ -20,6 +20,7 @@ class Memory(Method):
     """The distance of each patch to its nearest neighbor among patches of good images. Nothing is trained by gradients."""
 
     Config: ClassVar[type[MemoryConfig]] = MemoryConfig
+    auto_pixels: ClassVar[int | None] = 512 * 512
     cross_fits: ClassVar[bool] = True
     config: MemoryConfig
 

@@ -51,21 +51,22 @@ class Rd(Method):
         no = "the good images do not have every direction: the training rotates no view"
         (reporter or Reporter()).info(yes if self.rotates else no)
 
-    def augmented_view(self, images: Tensor, rng: np.random.Generator) -> Tensor | None:
+    def augmented_view(self, images: Tensor, rng: np.random.Generator, *, in_place: bool = False) -> Tensor | None:
         """Return another view of good parts that is as good as the original; None where the settings ask for none.
 
         Args:
             images: float [B, 3, H, W] in [0, 1].
             rng: random generator.
+            in_place: leave every pixel in its place: no rotation, no drift of the pose.
 
         Returns:
             a tensor of the same shape.
         """
         if not self.config.augment_share:
             return None
-        view = random_rotation(images, rng) if self.rotates else images
+        view = random_rotation(images, rng) if self.rotates and not in_place else images
         if self.config.augment != "none":
-            view = augmix(view, rng, self.config.augment)
+            view = augmix(view, rng, self.config.augment, in_place)
         if self.config.denoise_augmentation and self.image_correction is not None:
             spectrum = self.image_correction[1]
             assert isinstance(spectrum, SpectrumCorrection)
@@ -84,7 +85,23 @@ class Rd(Method):
     def losses(self, features: Mapping[str, Features], rng: np.random.Generator) -> dict[str, Tensor]:
         """Return the terms of :meth:`distillation` over the images and their augmented views."""
         good = self.good(features)
-        return self.distillation(good, self.reconstruct(good))
+        return self.distill(good, good, len(features[NORMAL][0]))
+
+    def distill(self, teacher: Features, inputs: Features, images: int) -> dict[str, Tensor]:
+        """Return the terms of :meth:`distillation`, in one pass or in two: of the images, and of their augmented views.
+
+        Args:
+            teacher: the images' features, followed by their augmented views'.
+            inputs: what the student reads, in the same order.
+            images: how many of them are images; the rest are views.
+        """
+        if self.config.augment_batch == "joint" or len(teacher[0]) == images:
+            return self.distillation(teacher, self.student(inputs))
+        first, second = (
+            self.distillation([stage[part] for stage in teacher], self.student([stage[part] for stage in inputs]))
+            for part in (slice(images), slice(images, None))
+        )
+        return {name: first[name] + second[name] for name in first}
 
     @staticmethod
     def good(features: Mapping[str, Features]) -> Features:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shiftproof.config import RdppConfig
-from shiftproof.methods.base import Features
+from shiftproof.methods.base import NORMAL, Features
 from shiftproof.methods.losses import contrast_loss, reconstruct_loss, ssot_loss
 from shiftproof.methods.rd import Rd
 from shiftproof.networks.projection import Projection
@@ -50,7 +50,7 @@ class Rdpp(Rd):
         partners = [stage[: len(noisy[0])] for stage in projected]  # of the noisy views
         share = config.projection_weight / (1 + config.reconstruct_weight + config.contrast_weight)
         return {
-            **self.distillation(normal, self.student(projected)),
+            **self.distill(normal, projected, len(features[NORMAL][0])),
             "ssot": share * ssot_loss(projected, rng, config.ssot, config.ssot_points),
             "reconstruct": share * config.reconstruct_weight * reconstruct_loss(projected_noisy, partners),
             "contrast": share * config.contrast_weight * contrast_loss(noisy, partners),

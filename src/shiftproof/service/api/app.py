@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from shiftproof import __version__
 from shiftproof.service import page
 from shiftproof.service.api import health, history, inspect, login, models
-from shiftproof.service.api.guard import Guard, is_loopback
-from shiftproof.service.refusal import Refusal
+from shiftproof.service.api.middleware import SecurityMiddleware, is_loopback
+from shiftproof.service.errors import RequestError
 from shiftproof.service.station import Station
 
 LOG = logging.getLogger("shiftproof.service")
@@ -49,16 +49,16 @@ def create_app(station: Station) -> FastAPI:
     settings = station.settings
     local = is_loopback(settings.host)
     hosts = {*_LOOPBACK, settings.host.lower(), *(name.lower() for name in settings.public_hosts)} if local else None
-    app.add_middleware(Guard, token=settings.token, hosts=hosts)
+    app.add_middleware(SecurityMiddleware, token=settings.token, hosts=hosts)
 
     def refused(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
         """One line of JSON, and a page for who asks for one."""
         if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/"):
-            return page.refusal_page(request, status, message, headers)
+            return page.error_page(request, status, message, headers)
         return JSONResponse({"error": message}, status, headers)
 
-    @app.exception_handler(Refusal)
-    async def _(request: Request, error: Refusal) -> Response:
+    @app.exception_handler(RequestError)
+    async def _(request: Request, error: RequestError) -> Response:
         return refused(request, error.status, str(error), error.headers)
 
     @app.exception_handler(HTTPException)

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from shiftproof.service.api.describe import FAILURES, INSPECTION, PAGE, PICTURE
-from shiftproof.service.api.given import LARGEST_ID, StationOf, in_utc, plain
-from shiftproof.service.pictures import draw_image, media_type
-from shiftproof.service.refusal import Refusal
+from shiftproof.service.api.dependencies import LARGEST_ID, StationDependency, printable_text, to_utc
+from shiftproof.service.api.openapi import FAILURES, INSPECTION, PAGE, PICTURE
+from shiftproof.service.errors import RequestError
+from shiftproof.service.images import draw_image, media_type
 from shiftproof.service.station import Station
-from shiftproof.service.store import Filter, Inspection, Review, history, inspection_json, reviewing
+from shiftproof.service.store import Filter, InspectionRecord, Review, history, inspection_json, reviews
 
 router = APIRouter(prefix="/v1", tags=["inspections"])
 Verdict = Literal["good", "defective"]
@@ -29,7 +29,7 @@ _PICTURE_HEADERS = {
 }
 
 
-class Said(BaseModel):
+class ReviewRequest(BaseModel):
     """A review: what the part truly is."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"verdict": "good", "operator": "Ida"}]})
@@ -40,7 +40,7 @@ class Said(BaseModel):
 
 @router.get("/inspections", responses={200: PAGE, **FAILURES}, summary="The history, the newest first")
 def search(
-    station: StationOf,
+    station: StationDependency,
     model: Annotated[str | None, Query(max_length=255, description="Name of the model.")] = None,
     verdict: Verdict | None = None,
     source: Annotated[str | None, Query(alias="station", max_length=100)] = None,
@@ -54,11 +54,11 @@ def search(
 ) -> dict[str, Any]:
     """Times without a zone are UTC. `before` is the cursor: `next` of the page before. `after` asks for what is new."""
     wanted = Filter(
-        model=plain(model),
+        model=printable_text(model),
         verdict=verdict,
-        station=plain(source),
-        since=in_utc(since),
-        until=in_utc(until),
+        station=printable_text(source),
+        since=to_utc(since),
+        until=to_utc(until),
         reviewed=reviewed,
         truth=review,
         before=before,
@@ -70,29 +70,29 @@ def search(
 
 
 @router.get("/inspections/{number}", responses={200: INSPECTION, **FAILURES}, summary="One inspection")
-def one(station: StationOf, number: Id) -> dict[str, Any]:
+def one(station: StationDependency, number: Id) -> dict[str, Any]:
     """With all its reviews, the first one first, and whether its image is still kept."""
-    seen = _find(station, number)
+    inspection = _find(station, number)
     with station.database.reading() as session:
         said = history.reviews(session, number)
     return {
-        **inspection_json(seen),
+        **inspection_json(inspection),
         "reviews": [review.to_json() for review in said],
-        "image_kept": station.files.read(seen.image) is not None,
+        "image_kept": station.files.read(inspection.image) is not None,
     }
 
 
 @router.get(
     "/inspections/{number}/image", response_class=Response, responses={200: PICTURE, **FAILURES}, summary="Its image"
 )
-def image(station: StationOf, number: Id, longest: Longest = None) -> Response:
+def image(station: StationDependency, number: Id, longest: Longest = None) -> Response:
     """The file as it was sent; with `longest`, a PNG of limited size."""
-    seen = _find(station, number)
-    data, kind = station.image(seen), "image/png"
+    inspection = _find(station, number)
+    data, kind = station.image(inspection), "image/png"
     if longest is None:
         kind = media_type(data)
     else:
-        data = draw_image(data, longest=longest, max_pixels=seen.width * seen.height)
+        data = draw_image(data, longest=longest, max_pixels=inspection.width * inspection.height)
     return Response(data, media_type=kind, headers=_PICTURE_HEADERS)
 
 
@@ -102,30 +102,30 @@ def image(station: StationOf, number: Id, longest: Longest = None) -> Response:
     responses={200: PICTURE, **FAILURES},
     summary="Its heatmap",
 )
-async def heatmap(station: StationOf, number: Id, longest: Longest = None) -> Response:
+async def heatmap(station: StationDependency, number: Id, longest: Longest = None) -> Response:
     """A PNG of the image's size, or of limited size with `longest`."""
-    seen = await asyncio.to_thread(_find, station, number)
-    return Response(await station.heatmap(seen, longest), media_type="image/png", headers=_PICTURE_HEADERS)
+    inspection = await asyncio.to_thread(_find, station, number)
+    return Response(await station.heatmap(inspection, longest), media_type="image/png", headers=_PICTURE_HEADERS)
 
 
 @router.post("/inspections/{number}/review", responses={**FAILURES}, summary="Confirm or overrule its verdict")
-def review(station: StationOf, number: Id, said: Said) -> dict[str, Any]:
+def review(station: StationDependency, number: Id, said: ReviewRequest) -> dict[str, Any]:
     """The latest review holds; earlier ones stay on record."""
-    seen, written = write_review(station, number, said.verdict, said.operator, said.note)
-    return {"inspection": inspection_json(seen), "review": written.to_json()}
+    inspection, written = write_review(station, number, said.verdict, said.operator, said.note)
+    return {"inspection": inspection_json(inspection), "review": written.to_json()}
 
 
 def write_review(
     station: Station, number: int, verdict: Verdict, operator: str | None, note: str | None
-) -> tuple[Inspection, Review]:
+) -> tuple[InspectionRecord, Review]:
     """Write down what a part truly is.
 
     Raises:
-        Refusal: 404, there is no such inspection.
+        RequestError: 404, there is no such inspection.
     """
     with station.database.writing() as session:
-        found = reviewing.review(
-            session, number, verdict, datetime.now(UTC), operator=plain(operator), note=plain(note)
+        found = reviews.review(
+            session, number, verdict, datetime.now(UTC), operator=printable_text(operator), note=printable_text(note)
         )
     if found is None:
         raise _missing(number)
@@ -133,7 +133,7 @@ def write_review(
     return found
 
 
-def _find(station: Station, number: int) -> Inspection:
+def _find(station: Station, number: int) -> InspectionRecord:
     with station.database.reading() as session:
         found = history.find(session, number)
     if found is None:
@@ -141,5 +141,5 @@ def _find(station: Station, number: int) -> Inspection:
     return found
 
 
-def _missing(number: int) -> Refusal:
-    return Refusal(404, f"no inspection {number}")
+def _missing(number: int) -> RequestError:
+    return RequestError(404, f"no inspection {number}")

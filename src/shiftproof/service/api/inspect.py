@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse
 
-from shiftproof.service.api.describe import FAILURES, INSPECT_BODY, INSPECTED
-from shiftproof.service.api.given import StationOf, plain
-from shiftproof.service.refusal import Refusal
+from shiftproof.service.api.dependencies import StationDependency, printable_text
+from shiftproof.service.api.openapi import FAILURES, INSPECT_BODY, INSPECTED
+from shiftproof.service.errors import RequestError
 from shiftproof.service.station import Station, Unreadable
-from shiftproof.service.store import Inspection, inspection_json
+from shiftproof.service.store import InspectionRecord, inspection_json
 from shiftproof.service.uploads import read_uploads
 
 router = APIRouter(prefix="/v1", tags=["inspections"])
@@ -27,7 +27,7 @@ _LONGEST_HEATMAP = 1024  # pixels of a heatmap's longer side in an answer; /v1/i
 )
 async def inspect(
     request: Request,
-    station: StationOf,
+    station: StationDependency,
     name: Annotated[str, Path(description="Of the model: its folder's name.")],
     heatmap: Annotated[bool, Query(description="Add a heatmap to each result, a PNG in base64.")] = False,
     source: Annotated[
@@ -48,7 +48,7 @@ async def inspect(
     """
     found = await receive(request, station, name, source=source, key=key)
     if len(found) == 1 and isinstance(found[0], Unreadable):
-        raise Refusal(found[0].status, found[0].error)
+        raise RequestError(found[0].status, found[0].error)
     results: list[dict[str, Any]] = []
     for one in found:
         result = one.to_json() if isinstance(one, Unreadable) else inspection_json(one)
@@ -60,18 +60,18 @@ async def inspect(
 
 async def receive(
     request: Request, station: Station, name: str, *, source: str | None, key: str | None
-) -> list[Inspection | Unreadable]:
+) -> list[InspectionRecord | Unreadable]:
     """Read the files of a request and inspect them.
 
     Raises:
-        Refusal: as of :func:`read_uploads` and :meth:`Station.inspect`.
+        RequestError: as of :func:`read_uploads` and :meth:`Station.inspect`.
     """
-    line = station.line(name)
-    if line.waiting >= line.bound:
-        with line.places(1):  # says 429 before the body is read
+    queue = station.queue(name)
+    if queue.waiting >= queue.capacity:
+        with queue.reserve(1):  # says 429 before the body is read
             pass
     uploads = await read_uploads(request, station.settings.limits, station.budget)
     try:
-        return await station.inspect(name, uploads, station=plain(source), key=plain(key))
+        return await station.inspect(name, uploads, station=printable_text(source), key=printable_text(key))
     finally:
         station.budget.left += sum(len(upload.data) for upload in uploads)

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse
 
-from shiftproof.service.api.given import StationOf
-from shiftproof.service.api.guard import COOKIE, SESSION_SECONDS, new_session, same_token
+from shiftproof.service.api.dependencies import StationDependency
+from shiftproof.service.api.middleware import COOKIE, SESSION_SECONDS, new_session, same_token
 
 router = APIRouter(include_in_schema=False)
 
@@ -16,7 +16,7 @@ router = APIRouter(include_in_schema=False)
 @router.post("/login")
 def login(
     request: Request,
-    station: StationOf,
+    station: StationDependency,
     token: Annotated[str, Form(max_length=1000)],
     next: Annotated[str, Form(max_length=1000)] = "/",
 ) -> RedirectResponse:

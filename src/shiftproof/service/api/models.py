@@ -11,67 +11,69 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from shiftproof.report.page import model_card
-from shiftproof.service import recalibrate as recalibrating
-from shiftproof.service.api.describe import FAILURES
-from shiftproof.service.api.given import LARGEST_ID, StationOf, in_utc
-from shiftproof.service.line import Line
-from shiftproof.service.refusal import Refusal
-from shiftproof.service.store import calibrating, reviewing
+from shiftproof.service import recalibration
+from shiftproof.service.api.dependencies import LARGEST_ID, StationDependency, to_utc
+from shiftproof.service.api.openapi import FAILURES
+from shiftproof.service.batch_queue import BatchQueue
+from shiftproof.service.errors import RequestError
+from shiftproof.service.store import calibrations, reviews
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
 
 @router.get("/models", summary="The models that are served")
-def models(station: StationOf) -> dict[str, Any]:
+def models(station: StationDependency) -> dict[str, Any]:
     """By name."""
-    return {"models": [_brief(line) for line in station.lines.values()]}
+    return {"models": [_brief(queue) for queue in station.queues.values()]}
 
 
 @router.get("/models/{name}", responses={**FAILURES}, summary="A model's card")
-def model(station: StationOf, name: str) -> dict[str, Any]:
+def model(station: StationDependency, name: str) -> dict[str, Any]:
     """What it is, the threshold in use with its bound, and all that it has had."""
-    line = station.line(name)
+    queue = station.queue(name)
     with station.database.reading() as session:
-        calibrations = calibrating.listed(session, name)
+        past_calibrations = calibrations.listed(session, name)
     return {
-        **_brief(line),
-        "card": dict(model_card(line.version.detector.manifest)),
-        "calibrations": [one.to_json() for one in calibrations],
+        **_brief(queue),
+        "card": dict(model_card(queue.version.detector.manifest)),
+        "calibrations": [one.to_json() for one in past_calibrations],
         "problem": station.reloaders[name].problem,
     }
 
 
-@router.get("/models/{name}/rates", responses={**FAILURES}, summary="False alarms and escapes, from reviews")
+@router.get(
+    "/models/{name}/rates", responses={**FAILURES}, summary="Rates of false alarms and missed defects, from reviews"
+)
 def rates(
-    station: StationOf,
+    station: StationDependency,
     name: str,
     version: Annotated[str | None, Query(max_length=64)] = None,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> dict[str, Any]:
     """Shares among reviewed parts, each with its 95 % interval after Clopper and Pearson."""
-    station.line(name)
+    station.queue(name)
     with station.database.reading() as session:
-        found = reviewing.rates(session, name, version=version, since=in_utc(since), until=in_utc(until))
+        found = reviews.rates(session, name, version=version, since=to_utc(since), until=to_utc(until))
     return {"model": name, **found.to_json()}
 
 
 @router.get("/models/{name}/drift", responses={**FAILURES}, summary="Whether its images still look like the good ones")
-def drift(station: StationOf, name: str) -> dict[str, Any]:
+def drift(station: StationDependency, name: str) -> dict[str, Any]:
     """After the latest inspection that was followed; null where the model has no reference, or nothing was inspected.
 
     `episodes` are drifts, by the numbers of images from 1 to `state.images`.
     """
-    station.line(name)
-    followed = station.followers[name].followed
+    station.queue(name)
+    snapshot = station.drift_trackers[name].snapshot
     return {
         "model": name,
-        "state": None if followed is None else followed.state.to_json(),
-        "episodes": [] if followed is None else [asdict(one) for one in followed.episodes],
+        "state": None if snapshot is None else snapshot.state.to_json(),
+        "episodes": [] if snapshot is None else [asdict(one) for one in snapshot.episodes],
     }
 
 
-class Wanted(BaseModel):
+class RecalibrationRequest(BaseModel):
     """A new threshold."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"target": 0.01}]})
@@ -85,17 +87,19 @@ class Wanted(BaseModel):
 
 
 @router.post("/models/{name}/recalibrate", responses={**FAILURES}, summary="A new threshold from reviewed good images")
-async def recalibrate(station: StationOf, name: str, wanted: Wanted | None = None) -> dict[str, Any]:
+async def recalibrate(
+    station: StationDependency, name: str, wanted: RecalibrationRequest | None = None
+) -> dict[str, Any]:
     """Used from now on; the former one is kept, and `calibration` leads back to it."""
-    wanted = wanted or Wanted()
+    wanted = wanted or RecalibrationRequest()
     if wanted.calibration is not None:
         if wanted.target is not None or wanted.since is not None:
-            raise Refusal(
+            raise RequestError(
                 422, "calibration goes back to an earlier threshold, target and since make a new one: give either"
             )
-        found = await asyncio.to_thread(recalibrating.go_back, station, name, wanted.calibration)
+        found = await asyncio.to_thread(recalibration.go_back, station, name, wanted.calibration)
     else:
-        found = await recalibrating.recalibrate(station, name, target=wanted.target, since=in_utc(wanted.since))
+        found = await recalibration.recalibrate(station, name, target=wanted.target, since=to_utc(wanted.since))
     return {
         "model": name,
         "calibration": found.calibration.to_json(),
@@ -104,8 +108,8 @@ async def recalibrate(station: StationOf, name: str, wanted: Wanted | None = Non
     }
 
 
-def _brief(line: Line) -> dict[str, Any]:
-    version = line.version
+def _brief(queue: BatchQueue) -> dict[str, Any]:
+    version = queue.version
     manifest = version.detector.manifest
     height, width = version.detector.image_size
     return {
@@ -116,5 +120,5 @@ def _brief(line: Line) -> dict[str, Any]:
         "image_size": {"height": height, "width": width},
         "backend": version.detector.backend.name,
         "calibration": version.calibrated.to_json(),
-        "waiting": line.waiting,
+        "waiting": queue.waiting,
     }

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from shiftproof.calibration import Calibration
 from shiftproof.service.conftest import BAD, CALIBRATION, GOOD, png
-from shiftproof.service.page.chosen import Chosen
-from shiftproof.service.page.curve import in_words, score_curve
-from shiftproof.service.page.reviewing import interval
-from shiftproof.service.refusal import Refusal
-from shiftproof.service.store import reviewing
+from shiftproof.service.errors import RequestError
+from shiftproof.service.page.filters import HistoryFilters
+from shiftproof.service.page.review import interval
+from shiftproof.service.page.score_chart import explain, score_curve
+from shiftproof.service.store import reviews
 from shiftproof.service.test_station import files, inspect
 
 HTML = {"accept": "text/html"}
@@ -27,7 +27,7 @@ SCREENS = (
     "/models",
     "/models/part",
     "/inspections/1",
-    "/inspections/1/exhibit",
+    "/inspections/1/detail",
     "/live",
 )
 
@@ -99,7 +99,7 @@ def test_a_review_leads_to_the_next_one_of_its_queue(screens):
     query = start.partition("?")[2]
     assert review(3, query).startswith("/inspections/2?")
     assert review(2, query).startswith("/inspections/1?")
-    assert review(1, query) == "/review?model=part&said=1"
+    assert review(1, query) == "/review?model=part&reviewed=1"
     assert review(1, "verdict=defective").startswith("/inspections/1?")
     assert screens.post("/inspections/1/review", data={"verdict": "odd"}).status_code == 422
     assert screens.post("/inspections/9/review", data={"verdict": "good"}).status_code == 404
@@ -129,16 +129,16 @@ def test_pages_of_the_history_lead_through_all_of_it(screens):
 
 
 def test_times_of_the_form_are_those_of_the_wall_clock():
-    chosen = Chosen(since="2026-01-02T13:30", until="2026-01-02T13:30:00Z", zone=60).filter()
-    assert chosen.since == datetime(2026, 1, 2, 12, 30, tzinfo=UTC)
-    assert chosen.until == datetime(2026, 1, 2, 13, 30, tzinfo=UTC)
+    filters = HistoryFilters(since="2026-01-02T13:30", until="2026-01-02T13:30:00Z", zone=60).filter()
+    assert filters.since == datetime(2026, 1, 2, 12, 30, tzinfo=UTC)
+    assert filters.until == datetime(2026, 1, 2, 13, 30, tzinfo=UTC)
 
 
 @given(st.text(), st.integers(-9999, 9999))
 def test_any_time_is_understood_or_refused(text, zone):
     try:
-        assert Chosen(since=text, zone=zone).filter().since is None or text
-    except Refusal as refusal:
+        assert HistoryFilters(since=text, zone=zone).filter().since is None or text
+    except RequestError as refusal:
         assert refusal.status == 422
 
 
@@ -153,11 +153,11 @@ def test_a_score_is_marked_as_it_is_judged(score):
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=40), st.floats(0.001, 1000))
 def test_words_tell_how_many_calibration_scores_were_as_high(scores, score):
     calibration = Calibration.from_scores(scores, map_low=0.0)
-    words = in_words(calibration.p_value(score), len(scores))
+    explanation = explain(calibration.p_value(score), len(scores))
     reached = sum(calibration_set >= score for calibration_set in scores)
-    assert words.startswith(f"{reached or 'None'} of the {len(scores)} ")
+    assert explanation.startswith(f"{reached or 'None'} of the {len(scores)} ")
 
 
 def test_rates_of_nothing_and_of_everything_can_be_drawn():
-    for rate in (reviewing.rate(0, 0), reviewing.rate(0, 5), reviewing.rate(5, 5), reviewing.rate(1, 1000)):
+    for rate in (reviews.rate(0, 0), reviews.rate(0, 5), reviews.rate(5, 5), reviews.rate(1, 1000)):
         assert "nan" not in interval(rate, rate.high, "good", 0.05)

@@ -5,6 +5,6 @@ from __future__ import annotations
 from shiftproof.service.store.database import Database
 from shiftproof.service.store.files import Files
 from shiftproof.service.store.history import Filter, Page
-from shiftproof.service.store.records import VERDICTS, Inspection, Review, inspection_json
+from shiftproof.service.store.records import VERDICTS, InspectionRecord, Review, inspection_json
 
-__all__ = ["Database", "Files", "Filter", "Inspection", "Page", "Review", "VERDICTS", "inspection_json"]
+__all__ = ["Database", "Files", "Filter", "InspectionRecord", "Page", "Review", "VERDICTS", "inspection_json"]

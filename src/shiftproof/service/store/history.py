@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, func, insert, select
 from sqlalchemy.orm import Session
 
-from shiftproof.service.store.records import Inspection, Review
+from shiftproof.service.store.records import InspectionRecord, Review
 from shiftproof.service.store.tables import InspectionRow, ReviewRow
 
 _DRAWN = 256  # ids in one query
@@ -35,24 +35,24 @@ class Filter:
 class Page:
     """Some of the history, the newest first."""
 
-    items: list[Inspection]
+    items: list[InspectionRecord]
     next: int | None  # `before` of the next page; None at the end
 
 
-def add(session: Session, seen: Sequence[Inspection]) -> list[Inspection]:
+def add(session: Session, inspections: Sequence[InspectionRecord]) -> list[InspectionRecord]:
     """Write inspections, and say which ids they got, in their order."""
-    if not seen:
+    if not inspections:
         return []
     statement = insert(InspectionRow).returning(InspectionRow.id, sort_by_parameter_order=True)
-    ids = session.scalars(statement, [one.columns() for one in seen])
-    return [replace(one, id=number) for one, number in zip(seen, ids, strict=True)]
+    ids = session.scalars(statement, [item.columns() for item in inspections])
+    return [replace(item, id=number) for item, number in zip(inspections, ids, strict=True)]
 
 
 def search(session: Session, wanted: Filter, limit: int) -> Page:
     """The newest inspections that pass the filter, at most ``limit`` of them."""
     row = InspectionRow
     statement = select(row).where(*_conditions(wanted)).order_by(row.id.desc()).limit(limit + 1)
-    found = [Inspection.of(one) for one in session.scalars(statement)]
+    found = [InspectionRecord.of(one) for one in session.scalars(statement)]
     return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
 
@@ -82,16 +82,16 @@ def sample(session: Session, wanted: Filter, random: np.random.Generator) -> int
     return left[int(random.integers(len(left)))] if left else None
 
 
-def find(session: Session, number: int) -> Inspection | None:
+def find(session: Session, number: int) -> InspectionRecord | None:
     """The inspection of that id."""
     row = session.get(InspectionRow, number)
-    return None if row is None else Inspection.of(row)
+    return None if row is None else InspectionRecord.of(row)
 
 
-def of_key(session: Session, key: str) -> dict[int, Inspection]:
+def of_key(session: Session, key: str) -> dict[int, InspectionRecord]:
     """What a request of that Idempotency-Key has led to so far, by position of the file in it."""
     rows = session.scalars(select(InspectionRow).where(InspectionRow.key == key))
-    return {row.position: Inspection.of(row) for row in rows}
+    return {row.position: InspectionRecord.of(row) for row in rows}
 
 
 def reviews(session: Session, number: int) -> list[Review]:

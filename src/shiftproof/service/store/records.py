@@ -12,7 +12,7 @@ VERDICTS = ("good", "defective")
 
 
 @dataclass(frozen=True)
-class Inspection:
+class InspectionRecord:
     """One image, seen once; the fields are the columns of :class:`InspectionRow`, where each is explained."""
 
     time: datetime
@@ -40,7 +40,7 @@ class Inspection:
     id: int = 0  # 0 until it is committed
 
     @classmethod
-    def of(cls, row: InspectionRow) -> Inspection:
+    def of(cls, row: InspectionRow) -> InspectionRecord:
         """What a row holds."""
         return cls(**{field.name: getattr(row, field.name) for field in fields(cls)})
 
@@ -68,41 +68,41 @@ class Review:
 
     def to_json(self) -> dict[str, Any]:
         """As clients get it."""
-        return {**asdict(self), "time": moment(self.time)}
+        return {**asdict(self), "time": format_time(self.time)}
 
 
-def moment(time: datetime) -> str:
+def format_time(time: datetime) -> str:
     """A time as clients get it: ISO 8601, UTC, microseconds.
 
-    >>> moment(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    >>> format_time(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     '2026-01-02T03:04:05.000000Z'
     """
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def inspection_json(seen: Inspection) -> dict[str, Any]:
+def inspection_json(inspection: InspectionRecord) -> dict[str, Any]:
     """An inspection as clients get it."""
-    address = f"/v1/inspections/{seen.id}"
+    address = f"/v1/inspections/{inspection.id}"
     return {
-        "id": seen.id,
-        "time": moment(seen.time),
-        "model": seen.model,
-        "version": seen.version,
-        "calibration": seen.calibration,
-        "backend": seen.backend,
-        "station": seen.station,
-        "file": seen.file,
-        "image_sha256": seen.image,
-        "bytes": seen.bytes,
-        "width": seen.width,
-        "height": seen.height,
-        "verdict": seen.verdict,
-        "score": seen.score,
-        "p_value": seen.p_value,
-        "threshold": seen.threshold,
-        "regions": seen.regions,
-        "latency_ms": seen.latency_ms,
-        "shift": seen.shift and {name: seen.shift[name] for name in ("measure", "p_value", "levels")},
-        "review": seen.truth,
+        "id": inspection.id,
+        "time": format_time(inspection.time),
+        "model": inspection.model,
+        "version": inspection.version,
+        "calibration": inspection.calibration,
+        "backend": inspection.backend,
+        "station": inspection.station,
+        "file": inspection.file,
+        "image_sha256": inspection.image,
+        "bytes": inspection.bytes,
+        "width": inspection.width,
+        "height": inspection.height,
+        "verdict": inspection.verdict,
+        "score": inspection.score,
+        "p_value": inspection.p_value,
+        "threshold": inspection.threshold,
+        "regions": inspection.regions,
+        "latency_ms": inspection.latency_ms,
+        "shift": inspection.shift and {name: inspection.shift[name] for name in ("distance", "p_value", "levels")},
+        "review": inspection.truth,
         "links": {"self": address, "image": f"{address}/image", "heatmap": f"{address}/heatmap"},
     }

@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 Identity = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only of an INTEGER key
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """A point in time, always with its zone: UTC. SQLite keeps none, so it is put back on reading."""
 
     impl = DateTime(timezone=True)
@@ -44,7 +44,7 @@ class Moment(TypeDecorator[datetime]):
 class Base(DeclarativeBase):
     """Of all tables."""
 
-    type_annotation_map = {datetime: Moment(), dict[str, Any]: JSON(), list[dict[str, Any]]: JSON()}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON(), list[dict[str, Any]]: JSON()}  # noqa: RUF012
 
 
 class CalibrationRow(Base):

@@ -1,6 +1,6 @@
 // Images dropped, pasted or chosen: sent one after another, each under a key of its own, so that trying again inspects nothing twice.
 import { rememberOperator, review } from "./reviews.js";
-import { elements, say } from "./say.js";
+import { elements, announce } from "./announce.js";
 import { showTimes } from "./times.js";
 import { dress } from "./viewer.js";
 
@@ -13,14 +13,14 @@ export function startDrop() {
   const progress = form.querySelector(".progress");
   const found = document.querySelector(".found");
   const strip = document.querySelector("[data-strip]");
-  const place = document.querySelector("[data-exhibit-place]");
+  const place = document.querySelector("[data-detail-place]");
   const queue = [];
   let sent = 0;
   let working = false;
 
   form.classList.add("scripted");
   form.querySelector(".also").hidden = false;
-  mark(place.querySelector("[data-exhibit]")?.dataset.exhibit);
+  mark(place.querySelector("[data-detail]")?.dataset.detail);
 
   input.addEventListener("change", () => { take(input.files); form.reset(); });
   document.addEventListener("paste", (event) => {
@@ -53,9 +53,9 @@ export function startDrop() {
       await review(dataset.review, event.submitter.value, { operator: fields.operator.value, note: fields.note.value });
       await show(dataset.review);
       place.querySelector("[data-confirm]").focus();
-      say("The review is written down");
+      announce("The review is written down");
     } catch (error) {
-      tell(error.message, true);
+      showProgress(error.message, true);
     }
   });
 
@@ -69,7 +69,7 @@ export function startDrop() {
     let first = true;
     sent = 0;
     while (queue.length) {
-      tell(`Inspecting ${sent + 1} of ${sent + queue.length} …`);
+      showProgress(`Inspecting ${sent + 1} of ${sent + queue.length} …`);
       const items = await send(queue.shift());
       if (!items) break;
       sent += 1;
@@ -83,7 +83,7 @@ export function startDrop() {
     working = false;
     if (!queue.length && !progress.classList.contains("failed")) {
       progress.hidden = true;
-      say(`${sent} image${sent === 1 ? "" : "s"} inspected`);
+      announce(`${sent} image${sent === 1 ? "" : "s"} inspected`);
     }
   }
 
@@ -98,17 +98,17 @@ export function startDrop() {
         if (answer.ok) return elements(await answer.text());
         wait = Number(answer.headers.get("Retry-After"));
         const { error } = await answer.json();
-        if (!wait) return tell(error, true);
-        tell(`${error} (once more in ${wait} s)`);
+        if (!wait) return showProgress(error, true);
+        showProgress(`${error} (once more in ${wait} s)`);
       } catch {
-        tell("The station does not answer; once more in 2 s.");
+        showProgress("The station does not answer; once more in 2 s.");
       }
       await new Promise((resume) => setTimeout(resume, 1000 * wait));
     }
-    return tell(`${file.name} could not be sent.`, true);
+    return showProgress(`${file.name} could not be sent.`, true);
   }
 
-  function tell(text, failed = false) {
+  function showProgress(text, failed = false) {
     progress.hidden = false;
     progress.classList.toggle("failed", failed);
     progress.textContent = text;
@@ -116,14 +116,14 @@ export function startDrop() {
   }
 
   async function show(id) {
-    const answer = await fetch(`/inspections/${id}/exhibit`);
-    if (!answer.ok) return tell((await answer.json()).error, true);
+    const answer = await fetch(`/inspections/${id}/detail`);
+    if (!answer.ok) return showProgress((await answer.json()).error, true);
     place.replaceChildren(...elements(await answer.text()));
     showTimes(place);
     dress(place);
     rememberOperator(place);
     mark(id);
-    say(place.querySelector(".verdict").textContent.trim());
+    announce(place.querySelector(".verdict").textContent.trim());
   }
 
   function mark(id) {

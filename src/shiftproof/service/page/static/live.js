@@ -1,5 +1,5 @@
 // The list of the latest inspections: asks for what is new, less often while nothing answers, and not while nobody looks.
-import { elements } from "./say.js";
+import { elements } from "./announce.js";
 import { showTimes } from "./times.js";
 
 const EVERY = 2000;

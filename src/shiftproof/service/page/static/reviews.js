@@ -1,5 +1,5 @@
 // Reviews: who is reviewing is remembered in this browser; on lists a review is sent without leaving the page.
-import { say } from "./say.js";
+import { announce } from "./announce.js";
 
 const KEY = "shiftproof-operator";
 
@@ -11,11 +11,11 @@ export function rememberOperator(root) {
 }
 
 export async function review(id, verdict, words = {}) {
-  const said = { verdict, operator: words.operator ?? localStorage.getItem(KEY) ?? "", note: words.note ?? "" };
+  const body = { verdict, operator: words.operator ?? localStorage.getItem(KEY) ?? "", note: words.note ?? "" };
   const answer = await fetch(`/v1/inspections/${id}/review`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(Object.fromEntries(Object.entries(said).filter(([, value]) => value))),
+    body: JSON.stringify(Object.fromEntries(Object.entries(body).filter(([, value]) => value))),
   });
   const content = await answer.json();
   if (!answer.ok) throw new Error(content.error);
@@ -28,13 +28,13 @@ export async function reviewRow(row, overrule) {
   const place = row.querySelector("[data-truth]");
   try {
     await review(row.dataset.id, verdict);
-    const said = document.createElement("span");
-    said.className = overrule ? "said over" : "said";
-    said.textContent = overrule ? `↺ overruled: ${verdict}` : "✓ confirmed";
-    place.replaceChildren(said);
-    say(`Inspection ${row.dataset.id} ${overrule ? "overruled" : "confirmed"}: ${verdict}`);
+    const outcome = document.createElement("span");
+    outcome.className = overrule ? "outcome over" : "outcome";
+    outcome.textContent = overrule ? `↺ overruled: ${verdict}` : "✓ confirmed";
+    place.replaceChildren(outcome);
+    announce(`Inspection ${row.dataset.id} ${overrule ? "overruled" : "confirmed"}: ${verdict}`);
   } catch (error) {
     place.textContent = error.message;
-    say(error.message);
+    announce(error.message);
   }
 }

@@ -12,7 +12,7 @@ export function startViewer() {
     document.addEventListener(type, (event) => box(event.target)?.classList.toggle("lit", lit));
   }
   document.addEventListener("click", (event) => {
-    const stage = event.target.closest(".exhibit .stage");
+    const stage = event.target.closest(".detail .stage");
     const button = event.target.closest("[data-of-region] button");
     if (stage) {
       const { left, top } = stage.getBoundingClientRect();
@@ -38,11 +38,11 @@ export function toggle(what) {
 
 function box(target) {
   const line = target.closest?.("[data-of-region]");
-  return line?.closest(".exhibit").querySelector(`[data-region="${line.dataset.ofRegion}"]`);
+  return line?.closest(".detail").querySelector(`[data-region="${line.dataset.ofRegion}"]`);
 }
 
 function zoomTo(button) {
-  const stage = button.closest(".exhibit").querySelector(".stage");
+  const stage = button.closest(".detail").querySelector(".stage");
   const region = box(button)?.getBBox();
   if (!stage || !region) return;
   const near = button.ariaPressed !== "true";
@@ -57,7 +57,7 @@ function zoomTo(button) {
 // Around a point of the stage, which stays where it is: so nothing beyond the picture comes into sight.
 function zoom(stage, by, x, y) {
   stage.classList.toggle("near", by > 1);
-  for (const other of stage.closest(".exhibit").querySelectorAll("[data-of-region] button")) other.ariaPressed = "false";
+  for (const other of stage.closest(".detail").querySelectorAll("[data-of-region] button")) other.ariaPressed = "false";
   for (const layer of stage.children) {
     if (by > 1) layer.style.transformOrigin = `${x}px ${y}px`;
     layer.style.transform = by > 1 ? `scale(${by})` : "";
