@@ -5,7 +5,8 @@ r"""The figure of merit over many products: defects found at the false-alarm rat
 
 A cell is a product, a method, its settings and a seed; a finished cell is not computed again. Protocol: blind (one fixed
 schedule, last weights, no test image before the evaluation). Products whose names agree up to the first underscore and
-begin with a name of --together count as one in the means. Only image labels are used, so that sets without masks count.
+begin with a name of --together count as one in the means. Products are categories in the layout
+of MVTec AD; only their image labels are used, so that sets with few masks or none count.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from shiftproof.config import CONFIGS, TrainConfig, parse_settings, typed_settings
-from shiftproof.data import labelled_images, read_image
+from shiftproof.data import read_image
 from shiftproof.loading import load
 from shiftproof.metrics import image_metrics, rates_at
 from shiftproof.pipelines.train import train
@@ -52,10 +53,10 @@ def compute(cell: Path, data: Path, method: str, seed: int, arguments: argparse.
     detector = load(cell / "model")
     conditions = parse_conditions(arguments.shifts)
     labels, scores, flagged = [], defaultdict(list), defaultdict(list)
-    for item in labelled_images(data).images:
-        image = read_image(item.path)
-        labels.append(item.defective)
-        shifted = [_apply(condition, image, seed, item.name) for condition in conditions]
+    for path in sorted(path for folder in (data / "test").iterdir() for path in folder.iterdir()):
+        image = read_image(path)
+        labels.append(path.parent.name != "good")
+        shifted = [_apply(condition, image, seed, path.name) for condition in conditions]
         for condition, result in zip(conditions, detector.stream(iter(shifted)), strict=True):
             scores[condition.name].append(result.score)
             flagged[condition.name].append(result.defective)

@@ -138,9 +138,9 @@ def test_views_of_all_images_come_after_the_anomalies(monkeypatch: pytest.Monkey
         seen.append(batch)
         return batch / 2
 
-    monkeypatch.setattr("shiftproof.methods.base.augmix", view)
+    monkeypatch.setattr("shiftproof.methods.rd.augmix", view)
     monkeypatch.setattr(
-        "shiftproof.methods.base.random_rotation", lambda *_: pytest.fail("the masks would not turn along")
+        "shiftproof.methods.rd.random_rotation", lambda *_: pytest.fail("the masks would not turn along")
     )
     phase = method.phases()[1]
     assert isinstance(phase, SegmentationPhase)
