@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shiftproof.calibration import Calibration
-from shiftproof.data import decode_image, find_images, in_order, read_image, resize_image
+from shiftproof.data import ImageProfile, decode_image, find_images, in_order, read_decoded, read_image, resize_image
 from shiftproof.errors import BackendError, ImageError
 from shiftproof.results import FailedInspection, Inspection, Verdict
 from shiftproof.runtime import Backend
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from shiftproof.methods import Method
 
 BATCH = 8  # images that the networks take at once where many wait
+BATCH_BYTES = 128 * 1024**2  # of their pixels as decoded; a batch of large images is a smaller one
 Item = TypeVar("Item")
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.uint8]
 """A path, the content of an image file, a Pillow image, or uint8 [H, W, 3] (RGB) or [H, W] (gray)."""
@@ -58,6 +60,18 @@ class Detector:
             f"Detector({self.manifest.get('method')}, {width}x{height}, {self.backend.name}, "
             f"threshold {self.calibration.threshold:.4g}{mode})"
         )
+
+    @property
+    def bits(self) -> int | None:
+        """Return the bits of values in 16-bit files, where training was told; None: their tags say it, or all 16."""
+        bits: int | None = self.manifest.get("preprocessing", {}).get("bits")
+        return bits
+
+    @cached_property
+    def profile(self) -> ImageProfile | None:
+        """Return the kind of images that were trained on; None for a model that does not say."""
+        kept = self.manifest.get("images")
+        return None if kept is None else ImageProfile.from_json(kept)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -122,8 +136,9 @@ class Detector:
             DataError: the folder has no images.
         """
         paths = find_images(Path(source)) if isinstance(source, str | Path) else map(Path, source)
-        files = in_order(self._decode, paths, workers=threads, ahead=2 * batch_size)
-        for batch in in_order(self._infer, batched(files, batch_size), workers=1, ahead=2):
+        files = in_order(self._decode, paths, workers=threads, ahead=2 * batch_size, cost=_bytes_of)
+        batches = batched(files, batch_size, weight=_bytes_of)
+        for batch in in_order(self._infer, batches, workers=1, ahead=2):
             yield from map(self._result, batch)
 
     def stream(self, images: Iterable[NDArray[np.uint8]], batch: int = BATCH) -> Iterator[Inspection]:
@@ -157,7 +172,7 @@ class Detector:
 
     def _inspect_all(self, images: Iterable[ImageSource], batch: int) -> Iterator[Inspection]:
         for items in batched(images, batch):
-            decoded = [self._resized(_path_of(item), _as_image(item)) for item in items]
+            decoded = [self._resized(_path_of(item), _as_image(item, self.bits)) for item in items]
             for file in self._infer(decoded):
                 result = self._result(file)
                 assert isinstance(result, Inspection)
@@ -165,9 +180,12 @@ class Detector:
 
     def _decode(self, path: Path) -> _File:
         try:
-            return self._resized(path, read_image(path))
+            decoded = read_decoded(path, bits=self.bits)
         except ImageError as error:
             return _File(path, error=error)
+        file = self._resized(path, decoded.pixels)
+        file.note = "" if self.profile is None else self.profile.difference(decoded.info)
+        return file
 
     def _resized(self, path: Path | None, image: NDArray[np.uint8]) -> _File:
         started = time.perf_counter()
@@ -209,6 +227,7 @@ class Detector:
             image=file.image,
             path=file.path,
             map_range=(self.calibration.map_low, self.calibration.map_high),
+            note=file.note,
         )
 
 
@@ -223,6 +242,11 @@ class _File:
     anomaly_map: NDArray[np.float32] | None = None  # at the size of the networks
     score: float = 0.0
     error: ImageError | None = None
+    note: str = ""  # how it differs in kind from those trained on
+
+
+def _bytes_of(file: _File) -> int:
+    return 0 if file.image is None else file.image.nbytes
 
 
 def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -242,18 +266,24 @@ def _resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.b
     return np.asarray(resized) > 0
 
 
-def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield lists of ``size`` items, the last one shorter.
+def batched(
+    items: Iterable[Item], size: int, weight: Callable[[Item], int] | None = None, most: int = BATCH_BYTES
+) -> Iterator[list[Item]]:
+    """Yield lists of ``size`` items, the last one shorter; with a ``weight``, a list ends where it weighs ``most``.
 
     >>> list(batched(range(5), 2))
     [[0, 1], [2, 3], [4]]
+    >>> list(batched([1, 1, 5, 1], 4, weight=int, most=2))
+    [[1, 1], [5], [1]]
     """
     batch: list[Item] = []
+    total = 0
     for item in items:
         batch.append(item)
-        if len(batch) == size:
+        total += 0 if weight is None else weight(item)
+        if len(batch) == size or total >= most:
             yield batch
-            batch = []
+            batch, total = [], 0
     if batch:
         yield batch
 
@@ -262,14 +292,14 @@ def _path_of(source: ImageSource) -> Path | None:
     return Path(source) if isinstance(source, str | Path) else None
 
 
-def _as_image(source: ImageSource) -> NDArray[np.uint8]:
+def _as_image(source: ImageSource, bits: int | None) -> NDArray[np.uint8]:
     """Return an image source as uint8 [H, W, 3]."""
     if isinstance(source, str | Path):
-        return read_image(Path(source))
+        return read_image(Path(source), bits=bits)
     if isinstance(source, bytes):
-        return decode_image(source, "the image")
+        return decode_image(source, "the image", bits=bits)
     if isinstance(source, Image.Image):
-        return _from_pillow(source)
+        return _from_pillow(source, bits)
     if (
         source.dtype != np.uint8
         or source.ndim not in (2, 3)
@@ -283,7 +313,7 @@ def _as_image(source: ImageSource) -> NDArray[np.uint8]:
     return np.repeat(source[..., None], 3, axis=2) if source.ndim == 2 else source
 
 
-def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:
+def _from_pillow(image: Image.Image, bits: int | None) -> NDArray[np.uint8]:
     """Decode a Pillow image as its file would be: the same modes, transparency and orientation."""
     content = io.BytesIO()
     try:
@@ -292,4 +322,4 @@ def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:
         raise ImageError(
             f"a Pillow image of mode {image.mode} is not supported ({error}): convert it to RGB"
         ) from error
-    return decode_image(content.getvalue(), "the Pillow image")
+    return decode_image(content.getvalue(), "the Pillow image", bits=bits)

@@ -32,6 +32,10 @@ class ImageFormatError(ImageError):
     """An image in a format, or with a pixel format, that is not read."""
 
 
+class IncompleteImageError(ImageError):
+    """An image file that is not all there: it ends too early, or in zeros, as a copy does that is still under way."""
+
+
 class ImageSizeError(ImageError):
     """An image larger than was allowed."""
 

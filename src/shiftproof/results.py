@@ -51,6 +51,7 @@ class Inspection(Verdict):
     image: NDArray[np.uint8] | None = None  # [H, W, 3]: the image at its own size
     path: Path | None = None  # of the file, if it is one
     map_range: tuple[float, float] = (0.0, 1.0)  # map values with the coolest and the hottest color
+    note: str = ""  # how the file differs in kind from those trained on; empty where it does not, or is no file
 
     status = "ok"
     error = None

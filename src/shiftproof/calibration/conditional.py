@@ -76,6 +76,7 @@ class ConditionalCalibration:
         *,
         families: Sequence[str],
         seed: int,
+        bits: int | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> ConditionalCalibration:
         """Shift calibration images at their own size, at every severity, measure them and score them.
@@ -88,6 +89,7 @@ class ConditionalCalibration:
             trained: statistics of training images, [N, 18].
             families: names of shifts.
             seed: of what is random in the shifts, and of which images are taken of very many.
+            bits: of the values in 16-bit files whose tags say nothing else.
             on_progress: receives (images done, images in all).
 
         Raises:
@@ -98,7 +100,7 @@ class ConditionalCalibration:
         statistics, scores = [], []
         for done, index in enumerate(selected, start=1):
             path = images[index]
-            image = read_image(path)
+            image = read_image(path, bits=bits)
             versions = [resize_image(image, size)]
             for family in families:
                 versions += [_shifted(image, family, severity, size, seed, path.name) for severity in SEVERITIES]

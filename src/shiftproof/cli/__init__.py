@@ -13,8 +13,10 @@ from cyclopts import App, CycloptsError, Parameter
 
 from shiftproof.cli.benchmark import benchmark
 from shiftproof.cli.commands import COMMANDS
-from shiftproof.cli.console import ERR, printable
+from shiftproof.cli.compare import compare
+from shiftproof.cli.console import ERR, encode_leniently, printable
 from shiftproof.cli.data import data
+from shiftproof.cli.doctor import doctor
 from shiftproof.cli.drift import drift
 from shiftproof.cli.service import serve
 from shiftproof.cli.train import train_command
@@ -38,13 +40,14 @@ def build_app(*, show_all: bool = False) -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `run` says a line of its own
     )
-    for command in (train_command(show_all=show_all), *COMMANDS, benchmark, data, drift, serve, watch):
+    for command in (train_command(show_all=show_all), *COMMANDS, benchmark, compare, data, doctor, drift, serve, watch):
         app.command(command)
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code: 0 all well, 2 refused, 3 some inputs failed, 130 stopped."""
+    encode_leniently()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

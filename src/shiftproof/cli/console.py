@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -34,6 +36,16 @@ def printable(line: str) -> str:
     caf\udce9.png
     """
     return line.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def encode_leniently() -> None:
+    """Replace what standard output and error cannot encode, on a console of cp932, Latin-1 or ASCII, by question marks.
+
+    Work that is done is not lost because a dash or a file's name cannot be shown.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 class Bar(AbstractContextManager["Bar"]):

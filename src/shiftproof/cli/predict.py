@@ -33,7 +33,7 @@ def predict(
     threshold_mode: str = "fixed",
     device: str | None = None,
     executor: str = "local",
-    heatmaps: bool = False,
+    heatmaps: Annotated[bool | None, Parameter(negative="--no-heatmaps")] = None,
     address: str | None = None,
     workers: Whole | None = None,
     cpus: Whole | None = None,
@@ -63,7 +63,7 @@ def predict(
     executor
         local: this process, with pictures and a report. ray: any number of images on many workers, rows alone.
     heatmaps
-        With ray: write heatmaps/ and masks/ as well, which is off by default there.
+        Write heatmaps/ and masks/, or leave them out; by default they are written, but not with ray.
     address
         With ray: of a cluster that runs, auto or HOST:PORT; without it one is started on this machine, and ended.
     workers
@@ -78,6 +78,7 @@ def predict(
     options = LoadOptions(backend, correction, None, threshold_mode, threshold, device)
     cluster = choose_cluster(executor, address, workers, cpus, gpus)
     found: Prediction | PredictionTotals
+    local: Prediction | None = None
     with Bar() as bar:
 
         def on_progress(done: int, total: int) -> None:
@@ -86,7 +87,9 @@ def predict(
         if cluster is None:
             from shiftproof.pipelines import predict as run
 
-            found = run(open_detector(model, options), images, out, on_progress=on_progress)
+            found = local = run(
+                open_detector(model, options), images, out, heatmaps=heatmaps is not False, on_progress=on_progress
+            )
             broken, result = len(found.failures), f"report: {out / 'report.html'}"
         else:
             try:
@@ -98,7 +101,7 @@ def predict(
                 *(model, images, out),
                 cluster=cluster,
                 options=options,
-                heatmaps=heatmaps,
+                heatmaps=bool(heatmaps),
                 on_progress=on_progress,
             )
             drawn = "" if heatmaps else "; no heatmaps with this executor, unless --heatmaps asks for them"
@@ -106,7 +109,16 @@ def predict(
     good = found.images - found.defective - broken
     say(f"{found.images} images: {found.defective} defective, {good} good, {broken} unreadable")
     say(result)
-    return failed(found.failures, broken)
+    code = failed(found.failures, broken)
+    return code if local is None else (_warn_of_kinds(local) or code)
+
+
+def _warn_of_kinds(found: Prediction) -> int:
+    """Warn of images of another kind and of pictures that could not be written; return the exit code for the latter."""
+    for note, paths in list(found.notes.items())[:SHOWN]:
+        count = f"{len(paths)} image{'s'[: len(paths) != 1]}"
+        warn(f"{count} of another kind than those trained on: {note}; e.g. {paths[0]}")
+    return failed(found.picture_failures, len(found.picture_failures))
 
 
 def failed(failures: Sequence[str], count: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -112,6 +113,14 @@ class MemoryConfig(MethodConfig):
     bank_size: int = option(1500, "Patch features of good images that the memory bank keeps.")
     bank_images: int = option(400, "Most training images whose patches compete for the memory bank.")
     neighborhood: int = option(3, "Side of the neighborhood that a patch feature is the mean of, in positions.")
+    invariance: str = option(
+        "blind",
+        "Perturbations of good images that distances are less sensitive to: blind leaves out what the test shifts do; "
+        "production has all that change light, color, focus or noise.",
+        choices=("none", *AUGMENTATIONS),
+        common=True,
+    )
+    invariance_weight: float = option(1.0, "How much less the directions of these perturbations count; 0: not at all.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,6 +128,8 @@ class MemoryConfig(MethodConfig):
             value = getattr(self, name)
             if value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} {value} is too small: expected 1 or more")
+        if not 0 <= self.invariance_weight < math.inf:
+            raise UsageError(f"invariance weight {self.invariance_weight} is out of range: expected 0 (off) or more")
         if self.neighborhood % 2 == 0:
             raise UsageError(f"neighborhood {self.neighborhood} is even: expected an odd number, such as 3")
 

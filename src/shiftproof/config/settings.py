@@ -49,3 +49,5 @@ class Settings(TypedDict, total=False):
     bank_size: int
     bank_images: int
     neighborhood: int
+    invariance: str
+    invariance_weight: float

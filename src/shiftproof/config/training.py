@@ -34,6 +34,9 @@ class TrainOptions:
         common=True,
     )
     layout: str = option("auto", "Layout of DATA: auto, or a name of docs/data.md, such as mvtec or folder.")
+    bits: int | None = option(
+        None, "Bits of the values in 16-bit files whose tags do not say it, such as 12; the model reads all images so."
+    )
     conditional: str = option(
         "none",
         "Also set thresholds for shifted images, from calibration images that are shifted by no shift of the papers' "

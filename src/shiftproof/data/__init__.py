@@ -6,7 +6,10 @@ from shiftproof.data.cache import DecodedImages, decode_images, in_order, iter_d
 from shiftproof.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
+    Decoded,
+    ImageInfo,
     decode_image,
+    read_decoded,
     read_image,
     resize_image,
     write_image,
@@ -24,10 +27,13 @@ from shiftproof.data.layouts import (
     load_mask,
     recognise_layout,
     relative_name,
+    said_of_folders,
+    said_of_passed_over,
     write_manifest,
 )
 from shiftproof.data.listing import is_listing, listed_images
 from shiftproof.data.masks import read_mask
+from shiftproof.data.profile import ImageProfile
 from shiftproof.data.synthetic import synthetic_images
 
 __all__ = [
@@ -54,6 +60,12 @@ __all__ = [
     "read_mask",
     "recognise_layout",
     "relative_name",
+    "said_of_folders",
+    "said_of_passed_over",
+    "read_decoded",
+    "Decoded",
+    "ImageInfo",
+    "ImageProfile",
     "resize_image",
     "synthetic_images",
     "labelled_images",

@@ -26,6 +26,9 @@ Result = TypeVar("Result")
 MEMORY_LIMIT_BYTES = 2 * 1024**3
 """Decoded images above this size lie in a file instead of in memory."""
 
+AHEAD_BYTES = 512 * 1024**2
+"""Results that are computed ahead of their use take this much at most, or are one."""
+
 
 @dataclass(frozen=True)
 class DecodedImages:
@@ -125,11 +128,17 @@ def iter_decoded(
         except ImageError as error:
             return path, error
 
-    return in_order(read, paths, workers=workers, ahead=ahead)
+    return in_order(read, paths, workers=workers, ahead=ahead, cost=_decoded_bytes)
 
 
 def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None, ahead: int
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    ahead: int,
+    cost: Callable[[Result], int] | None = None,
+    budget: int = AHEAD_BYTES,
 ) -> Iterator[Result]:
     """``map`` in threads, with at most ``ahead`` results under way; left early, it starts nothing more.
 
@@ -138,14 +147,21 @@ def in_order(
         items: taken in the caller's thread, as they are needed.
         workers: threads; None for one per processor, 16 at most.
         ahead: the most results held or being computed at any time, the one handed out included.
+        cost: bytes that a result takes; with it, fewer are held where they are large, one at least.
+        budget: bytes for all that are held, by the largest seen so far.
     """
     pending: deque[Future[Result]] = deque()
+    most, largest = (ahead, 0) if cost is None else (1, 0)  # the first result says how many fit
     with ThreadPoolExecutor(_threads(workers), thread_name_prefix="shiftproof") as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) >= ahead:
-                    yield pending.popleft().result()
+                while len(pending) >= most:
+                    result = pending.popleft().result()
+                    if cost is not None:
+                        largest = max(largest, cost(result), 1)
+                        most = min(ahead, max(1, budget // largest))
+                    yield result
             while pending:
                 yield pending.popleft().result()
         finally:
@@ -162,6 +178,11 @@ def _hash_and_decode(
         return hashlib.sha256(data).hexdigest(), resize_image(decoded.pixels, size), decoded.info
     except ImageError as error:
         return error
+
+
+def _decoded_bytes(result: tuple[Path, Decoded | ImageError]) -> int:
+    decoded = result[1]
+    return 0 if isinstance(decoded, ImageError) else decoded.pixels.nbytes
 
 
 def _threads(workers: int | None) -> int:

@@ -1,7 +1,8 @@
 """Whether the bytes of an image file are all there: end markers, checksums and lengths, format by format.
 
 Decoders are lenient: many fill up what is missing. A copy that has stalled often has its full length already, with zeros
-at its end, and half a part must not be judged as a whole one. Each check raises a ValueError that names the cause.
+at its end, and half a part must not be judged as a whole one. Each check raises an
+:class:`IncompleteError` that names the cause.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ _COMPRESSED = frozenset({5, 7, 8, 32773, 32946, 34925, 50000, 50001})
 """Values of TIFF's tag Compression whose data never end in zeros: LZW, JPEG, Deflate, PackBits, LZMA, Zstandard, WebP."""
 
 
+class IncompleteError(ValueError):
+    """What is missing of a file."""
+
+
 def complete_png(data: bytes) -> bytes:
     """Check the chunks of a PNG file, and return it without texts, which can be too large for the decoder.
 
@@ -38,19 +43,19 @@ def complete_png(data: bytes) -> bytes:
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if not kind.isalpha():
-            raise ValueError(_no_chunk(data, position))
+            raise IncompleteError(_no_chunk(data, position))
         if end > len(data):
             break
         body = data[position + 8 : end - 4]
         critical = not kind[0] & 0x20
         if critical and zlib.crc32(body, zlib.crc32(kind)) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise ValueError(f"checksum of the {kind.decode()} chunk at byte {position} does not match")
+            raise IncompleteError(f"checksum of the {kind.decode()} chunk at byte {position} does not match")
         if kind not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP") or body.startswith(_KEPT_TEXT):
             kept.append(data[position:end])
         if kind == b"IEND":
             return b"".join(kept)
         position = end
-    raise ValueError(f"the file ends after {len(data)} bytes without its end chunk IEND")
+    raise IncompleteError(f"the file ends after {len(data)} bytes without its end chunk IEND")
 
 
 def check_jpeg(data: bytes) -> None:
@@ -70,7 +75,7 @@ def check_jpeg(data: bytes) -> None:
             scans += 1
             found = _MARKER.search(data, position)
             position = found.start() if found else len(data)
-    raise ValueError(f"no end-of-image marker in {len(data)} bytes{_zeros_said(data)}")
+    raise IncompleteError(f"no end-of-image marker in {len(data)} bytes{_zeros_said(data)}")
 
 
 def check_webp(data: bytes) -> None:
@@ -91,21 +96,21 @@ def check_webp_pixels(data: bytes, pixels: NDArray[np.uint8]) -> None:
             even = len(pixels) - (int(uneven[-1]) + 1 if len(uneven) else 0)
             blocks = (even // 16 + 1) * (pixels.shape[1] // 16 + 1)
             if zeros > FLAT_BLOCK_BYTES * blocks:
-                raise ValueError(f"the last {zeros} bytes of its pixels are zeros, {_COPY}")
+                raise IncompleteError(f"the last {zeros} bytes of its pixels are zeros, {_COPY}")
 
 
 def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and length of each chunk's content."""
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
-        raise ValueError(f"the file ends after {len(data)} of {end} bytes")
+        raise IncompleteError(f"the file ends after {len(data)} of {end} bytes")
     position = 12
     while position + 8 <= end:
         kind, length = struct.unpack_from("<4sI", data, position)
         if kind == b"\0\0\0\0":
-            raise ValueError(_no_chunk(data[:end], position))
+            raise IncompleteError(_no_chunk(data[:end], position))
         if position + 8 + length > end:
-            raise ValueError(f"the chunk at byte {position} is longer than the file")
+            raise IncompleteError(f"the chunk at byte {position} is longer than the file")
         yield kind, position + 8, length
         position += 8 + length + length % 2
 
@@ -114,21 +119,21 @@ def check_bmp(data: bytes) -> None:
     """Check that run-length encoded pixels of a BMP file have their end marker, where zeros follow instead."""
     header, compression = struct.unpack_from("<I12xI", data, 14) if len(data) >= 34 else (0, 0)
     if header >= 40 and compression in (1, 2) and len(data) - len(data.rstrip(b"\0")) >= ZERO_TAIL:
-        raise ValueError(f"no end-of-bitmap marker{_zeros_said(data)}")
+        raise IncompleteError(f"no end-of-bitmap marker{_zeros_said(data)}")
 
 
 def check_tiff(data: bytes, tags: Mapping[int, Any]) -> None:
     """Check that every strip or tile of a TIFF page is in the file, and that none ends in zeros or breaks off."""
     tables = tags.get(347)
     if 0 in tags or (isinstance(tables, bytes) and not tables.endswith(b"\xff\xd9")):
-        raise ValueError(f"its directory is not complete{_zeros_said(data)}")
+        raise IncompleteError(f"its directory is not complete{_zeros_said(data)}")
     compression, parts = tags.get(259, 1), sorted(_strips(tags))
     for start, size in parts:
         if start + size > len(data):
-            raise ValueError(f"its pixels end at byte {start + size} of a file of {len(data)}")
+            raise IncompleteError(f"its pixels end at byte {start + size} of a file of {len(data)}")
         part = data[start : start + size]
         if compression == 7 and not part.rstrip(b"\0").endswith(b"\xff\xd9"):
-            raise ValueError(f"no end-of-image marker in the part at byte {start}{_zeros_said(part)}")
+            raise IncompleteError(f"no end-of-image marker in the part at byte {start}{_zeros_said(part)}")
         if compression in _COMPRESSED:
             _refuse_zero_tail(part, f"the part at byte {start}", ZERO_TAIL)
     bits, samples = tags.get(258, (1,)), 1 if tags.get(284, 1) == 2 else tags.get(277, 1)
@@ -161,7 +166,7 @@ def refuse_torn_rows(rows: NDArray[Any]) -> None:
     missing = width - after
     if missing >= max(4, width // 50) and lit[last, :after].mean() > 0.9 and lit[last - 1, after:].mean() > 0.9:
         share = ((height - 1 - last) * width + missing) / (height * width)
-        raise ValueError(f"the last {share:.0%} of its pixels are zeros from the middle of a row on, {_COPY}")
+        raise IncompleteError(f"the last {share:.0%} of its pixels are zeros from the middle of a row on, {_COPY}")
 
 
 def _strips(tags: Mapping[int, Any]) -> Iterator[tuple[int, int]]:
@@ -173,7 +178,7 @@ def _strips(tags: Mapping[int, Any]) -> Iterator[tuple[int, int]]:
 def _refuse_zero_tail(data: bytes, what: str, most: int) -> None:
     zeros = len(data) - len(data.rstrip(b"\0"))
     if zeros >= most:
-        raise ValueError(f"the last {zeros} bytes of {what} are zeros, {_COPY}")
+        raise IncompleteError(f"the last {zeros} bytes of {what} are zeros, {_COPY}")
 
 
 def _no_chunk(data: bytes, position: int) -> str:

@@ -16,6 +16,7 @@ from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from shiftproof.data.formats import (
     ZERO_TAIL,
+    IncompleteError,
     check_bmp,
     check_jpeg,
     check_tiff,
@@ -31,7 +32,7 @@ from shiftproof.data.tiff import (
     read_packed_gray,
     read_planes,
 )
-from shiftproof.errors import ImageError, ImageFormatError, ImageSizeError
+from shiftproof.errors import ImageError, ImageFormatError, ImageSizeError, IncompleteImageError
 
 MAX_PIXELS = 200_000_000
 """The most pixels that an image may claim: 600 MB once decoded."""
@@ -101,8 +102,10 @@ def load_source(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Source:
         raise refusal(name, "is empty (0 bytes); save or copy it again")
     kind = next((kind for signatures, kind in _FORMATS if data.startswith(signatures)), None)
     if kind is None:
-        said = " (its first bytes are zeros)" if not data[:16].strip(b"\0") else ""
-        raise refusal(name, f"is not an image{said}; expected PNG, JPEG, BMP, TIFF or WebP content", ImageFormatError)
+        expected = "expected PNG, JPEG, BMP, TIFF or WebP content"
+        if not data[:16].strip(b"\0"):
+            raise refusal(name, f"is not an image (its first bytes are zeros); {expected}", IncompleteImageError)
+        raise refusal(name, f"is not an image; {expected}", ImageFormatError)
     if kind == "PNG":
         data = complete_png(data)
     image = _open(data, kind, name)
@@ -165,7 +168,9 @@ def refusing_damage(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise refusal(name, f"is damaged or truncated ({reason}); save or copy it again") from error
+        incomplete = isinstance(error, IncompleteError) or "truncated" in reason
+        kind = IncompleteImageError if incomplete else ImageError
+        raise refusal(name, f"is damaged or truncated ({reason}); save or copy it again", kind) from error
 
 
 def refusal(name: Path | str, reason: str, kind: type[ImageError] = ImageError) -> ImageError:

@@ -12,7 +12,7 @@ from shiftproof.data import in_order, is_listing
 from shiftproof.detector import BATCH
 from shiftproof.distributed.cluster import MEMORY, RETRIES, Cluster, Resources, WorkerError, connected, reason
 from shiftproof.distributed.shards import PredictionTotals, Shards, count_predictions, cut, exclusive
-from shiftproof.errors import BackendError, DataError, ImageError
+from shiftproof.errors import BackendError, DataError
 from shiftproof.loading import FIXED, LoadOptions, open_detector, resolve_backend
 from shiftproof.model_io import MANIFEST, load_manifest, sha256_file
 from shiftproof.pipelines.inputs import Missing, find_inputs, naming
@@ -188,13 +188,14 @@ class Scorer:
         return in_order(self._row, self._detector.predict(paths, threads=threads), workers=threads, ahead=BATCH)
 
     def _row(self, result: Inspection | FailedInspection) -> dict[str, Any]:
+        failure = ""
         if self._name_of is not None and isinstance(result, Inspection):
             assert result.path is not None
             assert result.image is not None
             heat = overlay(result.image, result.anomaly_map, *result.map_range)
-            if failure := write_pictures(self._shards.out, f"{self._name_of(result.path)}.png", heat, result.mask):
-                result = FailedInspection(result.path, ImageError(failure))
-        return {key: _printable(value) if isinstance(value, str) else value for key, value in result.to_dict().items()}
+            failure = write_pictures(self._shards.out, f"{self._name_of(result.path)}.png", heat, result.mask)
+        row = {**result.to_dict(), **({"error": failure} if failure else {})}
+        return {key: _printable(value) if isinstance(value, str) else value for key, value in row.items()}
 
 
 def _printable(text: str) -> str:

@@ -1,8 +1,12 @@
 """A memory bank: patch features of good images, and the distance of a patch to its nearest neighbor among them.
 
 The embedding and the greedy coreset are those of PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly
-Detection", CVPR 2022). What differs: each stage is standardized channel by channel and has the same weight, and every
-patch in the bank keeps the index of its image, so that a training image can be scored without its own patches.
+Detection", CVPR 2022). What differs:
+
+- each stage is standardized channel by channel and has the same weight;
+- directions in which perturbations of light, color, focus or compression move the features count for less. Such a nuisance
+  subspace is removed from residuals in NFAD (2026); here the metric shrinks it instead, in proportion to how far it moves;
+- every patch in the bank keeps the index of its image, so that a training image can be scored without its own patches.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ class MemoryBank(nn.Module):
     """
 
     mean: Tensor
-    scale: Tensor
+    metric: Tensor
     patches: Tensor
     weights: Tensor
 
@@ -37,7 +41,7 @@ class MemoryBank(nn.Module):
         self.neighborhood = neighborhood
         width = sum(channels)
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("metric", torch.eye(width))
         self.register_buffer("patches", torch.zeros(size, width))
         self.register_buffer("weights", _stage_weights(channels), persistent=False)
         self.sources: Tensor | None = None  # index of the training image of each patch; only until the model is saved
@@ -64,7 +68,7 @@ class MemoryBank(nn.Module):
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """Return the distance of each patch to its nearest neighbor in the bank, float32 [B, H_1, W_1]."""
         height, width = stages[0].shape[-2:]
-        patches = self._standardize(self.embed(stages))
+        patches = self.transform(self.embed(stages))
         bank = self.patches
         offsets = bank.square().sum(dim=1)
         if self.left_out is not None and self.sources is not None:
@@ -73,13 +77,23 @@ class MemoryBank(nn.Module):
         nearest = (offsets - 2 * patches @ bank.T).amin(dim=2) + patches.square().sum(dim=2)
         return nearest.clamp_min(0).sqrt().unflatten(1, (height, width))
 
-    def fit(self, batches: Iterable[Sequence[Tensor]], images: int, rng: np.random.Generator) -> None:
-        """Standardize the channels and fill the bank by a greedy coreset.
+    def fit(
+        self,
+        batches: Iterable[Sequence[Tensor]],
+        images: int,
+        rng: np.random.Generator,
+        perturbed: Iterable[tuple[Sequence[Tensor], Sequence[Tensor]]] = (),
+        invariance: float = 0.0,
+    ) -> None:
+        """Fit the metric and fill the bank by a greedy coreset.
 
         Args:
             batches: stages of good images, each a list of [B, C_k, H_k, W_k].
             images: how many images there are in all.
             rng: draws the candidates, the projection and the first patch.
+            perturbed: pairs of stages of images and of the same images perturbed, nothing moved from its place.
+            invariance: how much less the directions of perturbations count: a direction with the mean variance of all
+                counts by 1 / sqrt(1 + invariance).
         """
         per_image = max(1, CANDIDATES // images)
         candidates, sources = [], []
@@ -96,14 +110,33 @@ class MemoryBank(nn.Module):
                 index += 1
         mean = total / count
         deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-        self.mean, self.scale = mean.float(), self.weights / deviation.clamp_min(1e-6).float()
-        standardized = self._standardize(torch.cat(candidates))
-        selected = greedy_coreset(standardized, len(self.patches), rng)
-        self.patches = standardized[selected]
+        scale = self.weights / deviation.clamp_min(1e-6).float()
+        self.mean = mean.float()
+        self.metric = scale[:, None] * self._invariant(perturbed, scale, invariance)
+        transformed = self.transform(torch.cat(candidates))
+        selected = greedy_coreset(transformed, len(self.patches), rng)
+        self.patches = transformed[selected]
         self.sources = torch.tensor(sources, device=selected.device)[selected]
 
-    def _standardize(self, embedded: Tensor) -> Tensor:
-        return (embedded - self.mean) * self.scale
+    def transform(self, embedded: Tensor) -> Tensor:
+        """Return patch features [..., C] in the space in which distances are measured."""
+        return (embedded - self.mean) @ self.metric
+
+    def _invariant(
+        self, perturbed: Iterable[tuple[Sequence[Tensor], Sequence[Tensor]]], scale: Tensor, invariance: float
+    ) -> Tensor:
+        """Return (I + invariance * S / mean variance)^(-1/2), [C, C], S the second moments of what perturbations change."""
+        width = len(scale)
+        moments, count = torch.zeros(width, width, dtype=torch.float64, device=scale.device), 0
+        for before, after in perturbed:
+            change = ((self.embed(after) - self.embed(before)) * scale).flatten(0, 1)
+            moments, count = moments + (change.T @ change).double(), count + len(change)
+        mean_variance = moments.trace() / width
+        identity = torch.eye(width, dtype=torch.float64, device=scale.device)
+        if not count or not invariance or mean_variance <= 0:
+            return identity.float()
+        values, vectors = torch.linalg.eigh(identity + invariance * moments / mean_variance)
+        return (vectors * values.rsqrt() @ vectors.T).float()
 
 
 def greedy_coreset(points: Tensor, size: int, rng: np.random.Generator) -> Tensor:

@@ -23,7 +23,7 @@ def filled(count: int = 5, size: int = 40, neighborhood: int = 3) -> MemoryBank:
 
 def test_distances_are_those_of_brute_force() -> None:
     bank, images = filled(), stages(3, seed=1)
-    patches = (bank.embed(images) - bank.mean) * bank.scale
+    patches = bank.transform(bank.embed(images))
     expected = torch.cdist(patches.double(), bank.patches.double()).amin(dim=2).reshape(3, 8, 12)
     torch.testing.assert_close(bank(images).double(), expected, rtol=1e-4, atol=1e-4)
 
@@ -50,7 +50,7 @@ def test_an_image_in_the_bank_is_at_no_distance_until_it_is_left_out() -> None:
         bank.left_out = index
         distances = bank([stage[index : index + 1] for stage in images])
         others = [i for i in range(count) if i != index]
-        patches = (bank.embed(images) - bank.mean) * bank.scale
+        patches = bank.transform(bank.embed(images))
         expected = torch.cdist(patches[index : index + 1], patches[others].flatten(0, 1)).amin(dim=2)
         torch.testing.assert_close(distances.flatten(1), expected, rtol=1e-3, atol=1e-3)
 
@@ -71,3 +71,21 @@ def test_the_coreset_is_greedy() -> None:
 
 def test_fewer_points_than_places_repeat() -> None:
     assert greedy_coreset(torch.zeros(3, 5), 7, np.random.default_rng(0)).tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_directions_of_perturbations_count_less() -> None:
+    images = stages(6)
+    shift = torch.randn(4, generator=torch.Generator().manual_seed(3))[:, None, None]
+    moved = [images[0] + shift, images[1]]
+
+    def change(invariance: float) -> tuple[float, float]:
+        """Mean distance of moved patches, over that of patches moved as far in random directions."""
+        bank = MemoryBank((4, 6), 6 * 96, 1)
+        bank.fit([images], 6, np.random.default_rng(0), [(images, moved)], invariance)
+        noise = torch.randn(images[0].shape, generator=torch.Generator().manual_seed(4))
+        other = [images[0] + noise * shift.norm() / noise.norm(dim=1, keepdim=True), images[1]]
+        return bank(moved).mean().item(), bank(other).mean().item()
+
+    plain, invariant = change(0.0), change(4.0)
+    assert invariant[0] < 0.5 * plain[0]
+    assert invariant[1] > 0.6 * plain[1]

@@ -82,7 +82,7 @@ def corrupt(
             else:
                 lost += shifted.lost
                 write_image(out / item.name, shifted.image)
-                mask_name = relative_name(root, item.masks[0]) if item.masks else ""
+                mask_name = _mask_name(root, item)
                 if mask_name and shifted.mask is not None:
                     write_image(out / mask_name, shifted.mask.astype(np.uint8) * 255)
                 rows.append({"image": item.name, "label": item.defect_type, "mask": mask_name, "split": "test"})
@@ -99,6 +99,13 @@ def corrupt(
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror}): free space, or choose another folder") from error
     return Corruption(len(items) - len(failures), lost, failures)
+
+
+def _mask_name(root: Path, item: LabelledImage) -> str:
+    """Where the mask of a shifted image goes; empty without one. Annotated shapes become a mask file."""
+    if item.masks:
+        return relative_name(root, item.masks[0])
+    return f"ground_truth/{item.defect_type}/{Path(item.name).stem}_mask.png" if item.shapes else ""
 
 
 def _items(data: Path, layout: str) -> tuple[tuple[LabelledImage, ...], bool]:

@@ -267,7 +267,7 @@ class _Run:
     ) -> Iterator[tuple[_Condition, int, NDArray[np.uint8], NDArray[np.bool_] | None]]:
         """Yield every readable image under every condition that can be applied to it."""
         items = self._test_set.images
-        files = iter_images([item.path for item in items], ahead=2 * BATCH)
+        files = iter_images([item.path for item in items], ahead=2 * BATCH, bits=self._detector.bits)
         for index, (item, (_, image)) in enumerate(zip(items, files, strict=True)):
             try:
                 if isinstance(image, ImageError):

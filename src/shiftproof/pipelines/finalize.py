@@ -48,9 +48,10 @@ class Finalizer:
         calibrations: dict[str, Any] = self._calibrate(method, files)
         manifest = {
             **self.facts,
-            "preprocessing": PREPROCESSING,
+            "preprocessing": {**PREPROCESSING, "bits": self.options.bits},  # None: all 16 of 16-bit files
             **calibrations,
             DRIFT: self.images.drift,
+            "images": self.images.good.profile.to_json(),
             "data": self.images.facts(self.textures_fingerprint),
             "training": {**asdict(record), "random_rotation": method.rotates},
             "environment": environment(),
@@ -93,6 +94,7 @@ class Finalizer:
             self.images.reference.trained,
             families=families_of(self.options.conditional),
             seed=self.config.seed,
+            bits=self.options.bits,
             on_progress=self.reporter.counter("conditional thresholds"),
         )
 

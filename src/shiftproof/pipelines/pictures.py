@@ -119,7 +119,7 @@ def _under_each(
 ) -> dict[str, Picture]:
     """The image under each condition, with the score that was recorded: another batch may differ in the last digits."""
     try:
-        image = read_image(item.path)
+        image = read_image(item.path, bits=detector.bits)
         mask = load_mask(item, (image.shape[0], image.shape[1])) if has_masks else None
     except DataError:
         return {}  # it has gone since it was scored; its scores stand

@@ -31,7 +31,7 @@ from shiftproof.model_io import MANIFEST, TRAINING, refuse_occupied
 from shiftproof.networks.teacher import load_teacher, teacher_manifest
 from shiftproof.pipelines.finalize import Finalizer
 from shiftproof.pipelines.image_size import AUTO, resolve_size
-from shiftproof.pipelines.training_data import TrainingImages, prepare_data, select_images
+from shiftproof.pipelines.training_data import TrainingImages, prepare_data, report_selection, select_images
 from shiftproof.reporter import Reporter
 from shiftproof.synthesis.textures import load_textures
 from shiftproof.training import Record, StepFunction, fit, load_checkpoint
@@ -63,6 +63,7 @@ def train(
     false_alarm_rate: float = TrainOptions.false_alarm_rate,
     rule: str = TrainOptions.rule,
     layout: str = TrainOptions.layout,
+    bits: int | None = None,
     conditional: str = TrainOptions.conditional,
     textures: str | Path | None = None,
     resume: bool = False,
@@ -89,6 +90,7 @@ def train(
         false_alarm_rate: target at the threshold.
         rule: "expected" (in the mean) or "certified" (with 95 % confidence).
         layout: layout of ``data``, or "auto".
+        bits: of the values in 16-bit files whose tags do not say it: 12 for a camera's 12 bits in 16.
         conditional: "blind" or "production": also set thresholds for shifted images (see
             :mod:`shiftproof.calibration.conditional`); "none": do not.
         textures: a folder of pictures for synthetic anomalies; None: textures are generated.
@@ -115,6 +117,7 @@ def train(
         false_alarm_rate=false_alarm_rate,
         rule=rule,
         layout=layout,
+        bits=bits,
         conditional=conditional,
         textures=_path(textures),
         resume=resume,
@@ -179,21 +182,22 @@ def _train(
     on_snapshot: Callable[[Snapshot], None],
 ) -> Detector:
     """Prepare the data, build the method, fit it, and finalize the model."""
-    options, config = plan.options, plan.config
+    options = plan.options
     if plan.finished:
         reporter.info(f"{plan.folder} is finished: there is nothing to resume")
         return load(plan.folder)
     refuse_occupied(plan.folder, options.overwrite or options.resume)
     kind = method_class(options.method)
-    selection = select_images(plan.data, options.layout, options.calibration, config.seed, kind.cross_fits)
+    selection = select_images(plan.data, options.layout, options.calibration, plan.config.seed, kind.cross_fits)
+    report_selection(selection, options.calibration is None, reporter)
     size = resolve_size(image_size, selection.train, kind.auto_pixels, reporter)
     plan = replace(plan, config=replace(plan.config, image_size=size))
     built = _build(plan)
     with _training_folder(plan.checkpoints, fresh=not options.resume):
-        images = prepare_data(selection, config, plan.checkpoints, reporter)
+        images = prepare_data(selection, plan.config, options.bits, plan.checkpoints, reporter)
         built.method.prepare(images.good.pixels, reporter)
         facts = _facts(plan, built)
-        finalizer = Finalizer(images, config, options, facts, built.textures_fingerprint, reporter)
+        finalizer = Finalizer(images, plan.config, options, facts, built.textures_fingerprint, reporter)
         record = _fit(plan, built, images, finalizer, reporter, on_snapshot)
         finalizer(built.method, record, plan.folder)
     return load(plan.folder)
@@ -275,6 +279,7 @@ def _identity(plan: _Plan, built: _Built, images: TrainingImages) -> dict[str, A
         "teacher": built.teacher["sha256"],
         "data": images.good.fingerprint,
         "textures": built.textures_fingerprint,
+        "bits": plan.options.bits,
     }
 
 

@@ -11,7 +11,15 @@ import numpy as np
 
 from shiftproof.calibration import split_calibration
 from shiftproof.config import TrainConfig
-from shiftproof.data import DecodedImages, calibration_images, decode_images, good_images
+from shiftproof.data import (
+    DecodedImages,
+    ImageProfile,
+    calibration_images,
+    decode_images,
+    good_images,
+    said_of_folders,
+    said_of_passed_over,
+)
 from shiftproof.drift.reference import Reference, make_reference
 from shiftproof.errors import DataError, UsageError
 from shiftproof.reporter import Reporter
@@ -86,24 +94,36 @@ def select_images(data: Path, layout: str, calibration: Path | None, seed: int, 
     return Selection(data, [paths[i] for i in train], [paths[i] for i in rest], "a random part of the good images")
 
 
-def prepare_data(selection: Selection, config: TrainConfig, scratch: Path, reporter: Reporter) -> TrainingImages:
+def report_selection(selection: Selection, calibration_is_data: bool, reporter: Reporter) -> None:
+    """Report how many images are from which folder, and which files were passed over."""
+    further = selection.calibration if calibration_is_data and not selection.cross_fit else []
+    reporter.info(said_of_folders(selection.data, [*selection.train, *further]))
+    if passed_over := said_of_passed_over(selection.data):
+        reporter.warning(f"{selection.data}: {passed_over}")
+
+
+def prepare_data(
+    selection: Selection, config: TrainConfig, bits: int | None, scratch: Path, reporter: Reporter
+) -> TrainingImages:
     """Decode the selected images, report what is wrong with them, and make the drift reference.
 
     Args:
         selection: paths.
         config: image size and seed.
+        bits: of the values in 16-bit files whose tags do not say it.
         scratch: folder for decoded pixels that do not fit into memory.
         reporter: receives progress and warnings.
 
     Raises:
         DataError: fewer than two readable images to train on.
     """
-    good = _decode(selection.train, config, scratch, "decoding", reporter)
+    good = _decode(selection.train, config, scratch, "decoding", reporter, bits)
+    _judge_kind(selection.data, good.profile, reporter)
     calibration = good
     if selection.cross_fit:
         _warn_of_repeats(good, reporter)
     else:
-        calibration = _decode(selection.calibration, config, scratch, "decoding calibration images", reporter)
+        calibration = _decode(selection.calibration, config, scratch, "decoding calibration images", reporter, bits)
         _warn_of_copies(good, calibration, reporter)
     if len(good.pixels) < 2:
         raise DataError(f"{selection.data} holds 1 readable good image to train on: expected 2 at least; add images")
@@ -150,8 +170,19 @@ def _warn_of_repeats(good: DecodedImages, reporter: Reporter) -> None:
         )
 
 
-def _decode(paths: list[Path], config: TrainConfig, scratch: Path, phase: str, reporter: Reporter) -> DecodedImages:
-    images = decode_images(paths, config.image_size, scratch=scratch, on_progress=reporter.counter(phase))
+def _judge_kind(data: Path, profile: ImageProfile, reporter: Reporter) -> None:
+    """Report what looks wrong about the kind of images; refuse those from which nothing can be learned."""
+    if profile.constant == profile.images:
+        raise DataError(f"{data}: every image is of one color, so nothing can be learned; look at one of them")
+    for line in profile.remarks():
+        reporter.warning(line)
+
+
+def _decode(
+    paths: list[Path], config: TrainConfig, scratch: Path, phase: str, reporter: Reporter, bits: int | None
+) -> DecodedImages:
+    on_progress = reporter.counter(phase)
+    images = decode_images(paths, config.image_size, scratch=scratch, bits=bits, on_progress=on_progress)
     for _, reason in images.failures:
         reporter.warning(f"left out: {reason}")
     return images

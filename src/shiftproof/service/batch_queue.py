@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data import decode_image, resize_image
+from shiftproof.regions import find_regions
 from shiftproof.service.errors import RequestError
 from shiftproof.service.images import DecodedImage, keep_map
 from shiftproof.service.inspection_writer import InspectionWriter
 from shiftproof.service.model_versions import ModelVersion
-from shiftproof.service.regions import find_regions
 from shiftproof.service.shift import measured
 from shiftproof.service.store import InspectionRecord
 from shiftproof.service.store.files import IMAGE, MAP, Content

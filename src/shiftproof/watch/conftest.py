@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shiftproof.data import ImageProfile
 from shiftproof.results import Inspection
 
 
 class BrightnessDetector:
     """Scores an image by its mean level; above 128 it is defective."""
+
+    bits = None
+    profile: ImageProfile | None = None
 
     def stream(self, images: Iterable[np.ndarray]) -> Iterator[Inspection]:
         for image in images:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftproof.data.images import IMAGE_SUFFIXES
+from shiftproof.data.vocabulary import is_system_folder
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class FolderScanner:
                     continue
                 try:
                     if entry.is_dir(follow_symlinks=False):
+                        if is_system_folder(entry.name):
+                            continue
                         if os.path.realpath(entry.path) != self._excluded:
                             found += self._list(Path(entry.path), f"{prefix}{entry.name}/")
                     elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:

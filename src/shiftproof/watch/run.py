@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.data import decode_image, in_order
-from shiftproof.data.images import read_bytes
+from shiftproof.data import in_order, read_decoded
 from shiftproof.detector import BATCH, Detector, batched
 from shiftproof.drift import DriftState, Monitor
-from shiftproof.errors import DataError, ImageError
+from shiftproof.errors import DataError, ImageError, IncompleteImageError
 from shiftproof.results import Inspection
 from shiftproof.watch.delivery import DeliveryWorker, Receiver
 from shiftproof.watch.folder_scanner import FileIdentity, FolderScanner, identify
@@ -28,6 +27,8 @@ from shiftproof.watch.journal import Journal
 from shiftproof.watch.output import OutputTable
 
 RETRIES = 3  # further looks at a file that cannot be read, before it becomes a line that says so
+INCOMPLETE_RETRIES = 30  # as long as the file looks like a copy that has not finished
+DECODED_FACTOR = 10  # pixels take so many times the bytes of their file, roughly
 SAVED_EVERY = 20  # images between two copies of the drift monitor's state in the journal
 DRIFT_STATE = "drift"  # what it is kept under
 PARTING = 10.0  # seconds for messages to be delivered at the end
@@ -50,6 +51,7 @@ class _ReadFile:
 
     identity: FileIdentity
     image: NDArray[np.uint8] | ImageError
+    note: str  # how it differs in kind from those trained on
 
 
 class Watch:
@@ -94,6 +96,8 @@ class Watch:
         self._workers = [DeliveryWorker(journal, receiver, warn) for receiver in receivers]
         self._scanner = FolderScanner(folder, settle, self._is_known, excluded=move_to)
         self._attempts: dict[FileIdentity, int] = {}
+        self._once = False
+        self._noted: set[str] = set()
         self._images = self._defective = self._failures = self._alerts = 0
 
     def run(self, stop: threading.Event, *, once: bool = False) -> Totals:
@@ -108,7 +112,7 @@ class Watch:
         self._journal.confirm()
         for worker in self._workers:
             worker.start()
-        away = False
+        away, self._once = False, once
         try:
             while not stop.is_set():
                 try:
@@ -119,7 +123,7 @@ class Watch:
                     away, ready = True, []
                 else:
                     away = False
-                for few in batched(ready, BATCH):
+                for few in batched(ready, BATCH, weight=lambda each: DECODED_FACTOR * each.size):
                     if not stop.is_set():
                         self._take(few, stop)
                 if once and not ready and not away and not self._scanner.waiting:
@@ -144,22 +148,29 @@ class Watch:
             if stop.is_set():
                 return
             if not isinstance(each.image, ImageError):
-                self._record(each.identity, next(inspections))
-            elif self._attempts.get(each.identity, 0) < RETRIES:
+                self._record(each.identity, replace(next(inspections), note=each.note))
+            elif self._attempts.get(each.identity, 0) < self._retries(each.image):
                 self._attempts[each.identity] = self._attempts.get(each.identity, 0) + 1
                 self._scanner.retry_later(each.identity, time.monotonic())
             else:
                 self._record(each.identity, each.image)
 
+    def _retries(self, error: ImageError) -> int:
+        return INCOMPLETE_RETRIES if isinstance(error, IncompleteImageError) and not self._once else RETRIES
+
     def _read(self, identity: FileIdentity) -> _ReadFile | None:
         """A file's image; None where it is gone or has changed since it was looked at."""
         path = self._folder / identity.name
         image: NDArray[np.uint8] | ImageError
+        note = ""
         try:
-            image = decode_image(read_bytes(path), str(path))
+            decoded = read_decoded(path, bits=self._detector.bits)
+            image = decoded.pixels
+            if self._detector.profile is not None:
+                note = self._detector.profile.difference(decoded.info)
         except ImageError as error:
             image = error
-        return _ReadFile(identity, image) if identify(self._folder, identity.name) == identity else None
+        return _ReadFile(identity, image, note) if identify(self._folder, identity.name) == identity else None
 
     def _record(self, identity: FileIdentity, result: Inspection | ImageError) -> None:
         """Write down what was found, in the journal, then in the output; then tell."""
@@ -196,6 +207,9 @@ class Watch:
             self._warn(str(result))
         else:
             self._defective += result.defective
+            if result.note and result.note not in self._noted:
+                self._noted.add(result.note)
+                self._warn(f"{identity.name} is another kind of image than those trained on: {result.note}")
         self._move_away(identity)
 
     def _update_monitor(self, result: Inspection | ImageError) -> DriftState | None:
@@ -211,6 +225,8 @@ class Watch:
             return {**row, "status": "error", "message": str(result)}
         row |= {"status": "ok", "score": result.score, "p_value": result.p_value, "verdict": result.verdict}
         row |= {"threshold": result.threshold, "latency_ms": round(result.latency_ms, 3)}
+        if result.note:
+            row["message"] = f"another kind of image: {result.note}"
         return row if state is None else {**row, "distance": state.distance, "drift": state.status}
 
     @staticmethod

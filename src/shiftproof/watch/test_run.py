@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shiftproof.drift import Monitor, Reference
 from shiftproof.errors import DataError
@@ -235,3 +237,37 @@ def test_killed_again_and_again_each_image_is_in_the_table_once(tmp_path):
     assert sorted(row["path"] for row in lines) == [f"{number:04}.png" for number in range(count)]
     assert all(float(row["score"]) == int(row["path"][:4]) % 200 for row in lines)
     assert len(list(move_to.iterdir())) == count and not list(folder.iterdir())
+
+
+def test_a_copy_that_stalls_waits_and_has_one_line(tmp_path):
+    """The file has its full length at once, as copies over a network have; its second half comes late."""
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    for name, format in (("a.png", "PNG"), ("b.jpg", "JPEG"), ("c.bmp", "BMP")):
+        buffer = io.BytesIO()
+        Image.fromarray(noise).save(buffer, format)
+        data = buffer.getvalue()
+        half = len(data) // 2 + 37
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(data[:half] + bytes(len(data) - half))
+        (tmp_path / "rest" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "rest" / name).write_bytes(data)
+    from .conftest import BrightnessDetector
+
+    journal = Journal(tmp_path / "journal.sqlite")
+    output = OutputTable(tmp_path / "out.csv")
+    watcher = Watch(BrightnessDetector(), tmp_path / "in", output, journal, settle=0.1)
+    stop = threading.Event()
+    thread = threading.Thread(target=watcher.run, args=(stop,))
+    thread.start()
+    time.sleep(1)
+    assert len((tmp_path / "out.csv").read_text().splitlines()) <= 1
+    for path in (tmp_path / "rest").iterdir():
+        (tmp_path / "in" / path.name).write_bytes(path.read_bytes())
+    deadline = time.monotonic() + 20
+    while len((tmp_path / "out.csv").read_text().splitlines()) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    thread.join()
+    lines = (tmp_path / "out.csv").read_text().splitlines()[1:]
+    assert sorted(line.split(",")[2] for line in lines) == ["a.png", "b.jpg", "c.bmp"]
+    assert all(line.split(",")[3] == "ok" for line in lines)

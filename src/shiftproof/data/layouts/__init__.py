@@ -17,6 +17,7 @@ from shiftproof.data.layouts.registry import (
     load_mask,
     recognise_layout,
 )
+from shiftproof.data.layouts.summary import said_of_folders, said_of_passed_over
 from shiftproof.data.layouts.tables import write_manifest
 
 __all__ = [
@@ -33,5 +34,7 @@ __all__ = [
     "natural_key",
     "recognise_layout",
     "relative_name",
+    "said_of_folders",
+    "said_of_passed_over",
     "write_manifest",
 ]

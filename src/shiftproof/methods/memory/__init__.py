@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,16 @@ from shiftproof.config import MemoryConfig
 from shiftproof.methods.base import CHUNK, Features, Method, Phase, to_images
 from shiftproof.networks.memory_bank import MemoryBank
 from shiftproof.networks.teacher import Teacher
+from shiftproof.shifts import SEVERITIES, ShiftNotApplicable, apply_shift
+
+PERTURBED_IMAGES = 30  # training images that are perturbed
+VERSIONS = 6  # perturbed versions of each
+_BLIND = ("exposure", "colour_temperature", "vignetting", "motion_blur", "jpeg")
+PERTURBATIONS = {
+    "blind": _BLIND,
+    "production": (*_BLIND, "brightness", "contrast", "defocus_blur", "gaussian_noise"),
+}
+"""Shifts that move nothing from its place, so that each patch can be compared with itself."""
 
 
 class Memory(Method):
@@ -43,11 +54,32 @@ class Memory(Method):
     def fit_distances(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> None:
         """Fill the memory bank from good training images uint8 [N, H, W, 3]; of many, from a random sample."""
         selected = np.sort(rng.permutation(len(pixels))[: self.config.bank_images])
-        self.bank.fit(self._stages(pixels, selected), len(selected), rng)
+        stages = (self._stages(pixels[selected[k : k + CHUNK]]) for k in range(0, len(selected), CHUNK))
+        self.bank.fit(stages, len(selected), rng, self._perturbed(pixels, rng), self.config.invariance_weight)
         assert self.bank.sources is not None
         self.bank.sources = torch.from_numpy(selected).to(self.bank.sources.device)[self.bank.sources]
 
-    def _stages(self, pixels: NDArray[np.uint8], selected: NDArray[np.int64]) -> Iterator[Features]:
-        for start in range(0, len(selected), CHUNK):
-            batch = np.ascontiguousarray(pixels[selected[start : start + CHUNK]])
-            yield self.features(to_images(torch.from_numpy(batch).to(self.teacher.device)))[1:]
+    def _perturbed(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> Iterator[tuple[Features, Features]]:
+        """Yield the stages of some images, and of perturbed versions of each."""
+        families = PERTURBATIONS.get(self.config.invariance, ())
+        if not families or not self.config.invariance_weight:
+            return
+        for index in np.sort(rng.permutation(len(pixels))[:PERTURBED_IMAGES]):
+            image = np.ascontiguousarray(pixels[index])
+            versions = [_perturbed_version(image, families, rng) for _ in range(VERSIONS)]
+            before = self._stages(image[None])
+            yield [stage.expand(VERSIONS, -1, -1, -1) for stage in before], self._stages(np.stack(versions))
+
+    def _stages(self, pixels: NDArray[np.uint8]) -> Features:
+        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.teacher.device)
+        return self.features(to_images(batch))[1:]
+
+
+def _perturbed_version(
+    image: NDArray[np.uint8], families: Sequence[str], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Return an image under a random shift of random severity; unchanged where the shift cannot be applied to it."""
+    family, severity = families[int(rng.integers(len(families)))], SEVERITIES[int(rng.integers(len(SEVERITIES)))]
+    with suppress(ShiftNotApplicable):
+        return apply_shift(family, image, None, severity, int(rng.integers(2**32))).image
+    return image
