@@ -65,7 +65,7 @@ def paths(tmp_path: Path) -> list[Path]:
     return found
 
 
-def mean_light(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def mean_light(index: int, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return pixels.mean(axis=(1, 2, 3))
 
 
@@ -186,7 +186,7 @@ def test_real_shifts_of_other_families_are_judged_by_their_conditions(paths: lis
     plain = np.stack([resize_image(read_image(path), (32, 32)) for path in paths])
     fixed = Calibration.from_scores(-mean_light(plain), map_low=-200.0)
     known = ConditionalCalibration.measure(
-        *(paths, (32, 32), lambda pixels: -mean_light(pixels), fixed, np.array([measure(each) for each in plain])),
+        *(paths, (32, 32), lambda index, pixels: -mean_light(index, pixels), fixed, np.array([measure(each) for each in plain])),
         families=families_of("blind"),
         seed=0,
     )

@@ -184,9 +184,10 @@ class Method(Phase):
             rng: draws the sample and the augmented views.
         """
         selected = np.sort(rng.choice(len(pixels), min(len(pixels), STATISTICS_IMAGES), replace=False))
+        chunk = chunk_size(pixels)
         batches = [
-            to_images(torch.from_numpy(np.ascontiguousarray(pixels[selected[k : k + CHUNK]])).to(self.teacher.device))
-            for k in range(0, len(selected), CHUNK)
+            to_images(torch.from_numpy(np.ascontiguousarray(pixels[selected[k : k + chunk]])).to(self.teacher.device))
+            for k in range(0, len(selected), chunk)
         ]
         self.eval()
         self._fit_correction(batches)
@@ -254,6 +255,11 @@ def exact_inference() -> Iterator[None]:
     flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.inference_mode(), flags:
         yield
+
+
+def chunk_size(pixels: NDArray[np.uint8]) -> int:
+    """Return how many images uint8 [N, H, W, 3] to pass at once: :data:`CHUNK` of 256x256, fewer of larger ones."""
+    return max(1, min(CHUNK, CHUNK * 256 * 256 // (pixels.shape[1] * pixels.shape[2])))
 
 
 def _size(images: Tensor) -> tuple[int, int]:

@@ -73,8 +73,13 @@ class MemoryBank(nn.Module):
         offsets = bank.square().sum(dim=1)
         if self.left_out is not None and self.sources is not None:
             offsets = offsets.masked_fill(self.sources == self.left_out, torch.inf)
-        # |x - b|^2 = |x|^2 + (|b|^2 - 2 x b): the nearest neighbor needs one matrix product.
-        nearest = (offsets - 2 * patches @ bank.T).amin(dim=2) + patches.square().sum(dim=2)
+        # |x - b|^2 = |x|^2 + (|b|^2 - 2 x b): the nearest neighbor needs one matrix product. Image by image it takes a
+        # matrix that the allocator can use again; a graph is written for a batch of any size.
+        if torch.compiler.is_exporting():
+            nearest = (offsets - 2 * patches @ bank.T).amin(dim=2)
+        else:
+            nearest = torch.stack([(offsets - 2 * each @ bank.T).amin(dim=1) for each in patches])
+        nearest = nearest + patches.square().sum(dim=2)
         return nearest.clamp_min(0).sqrt().unflatten(1, (height, width))
 
     def fit(

@@ -20,6 +20,7 @@ from shiftproof.detector import BATCH
 from shiftproof.drift.reference import DRIFT, REFERENCE
 from shiftproof.loading import CALIBRATION, CALIBRATION_WITHOUT_CORRECTION
 from shiftproof.methods import Inspector, Method, exact_inference
+from shiftproof.methods.base import chunk_size
 from shiftproof.model_io import environment, save_model
 from shiftproof.pipelines.training_data import TrainingImages
 from shiftproof.reporter import Reporter
@@ -156,8 +157,9 @@ def infer(inspector: nn.Module, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.f
     device = next(inspector.parameters()).device
     scores, medians = [], []
     with exact_inference():
-        for start in range(0, len(pixels), BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH])).to(device)
+        chunk = chunk_size(pixels)
+        for start in range(0, len(pixels), chunk):
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + chunk])).to(device)
             maps, found = inspector(batch)
             scores.append(found.cpu().double().numpy())
             medians.append(maps.flatten(1).median(dim=1).values.cpu().double().numpy())

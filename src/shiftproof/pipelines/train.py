@@ -215,6 +215,7 @@ def _fit(
     method, config = built.method, plan.config
     if not method.phases():
         method.to("cuda" if torch.cuda.is_available() else "cpu")
+        method.to_channels_last()
         return Record(0, 0.0, "32-true", method.teacher.device.type, 1)
     return fit(
         method,

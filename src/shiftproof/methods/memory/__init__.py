@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shiftproof.config import MemoryConfig
-from shiftproof.methods.base import CHUNK, Features, Method, Phase, to_images
+from shiftproof.methods.base import Features, Method, Phase, chunk_size, to_images
 from shiftproof.networks.memory_bank import MemoryBank
 from shiftproof.networks.teacher import Teacher
 from shiftproof.shifts import SEVERITIES, ShiftNotApplicable, apply_shift
 
-PERTURBED_IMAGES = 30  # training images that are perturbed
+PERTURBED_IMAGES = 16  # training images that are perturbed
 VERSIONS = 6  # perturbed versions of each
+CROP = 256  # side of the part that is perturbed, in pixels
 _BLIND = ("exposure", "colour_temperature", "vignetting", "motion_blur", "jpeg")
 PERTURBATIONS = {
     "blind": _BLIND,
@@ -54,7 +55,8 @@ class Memory(Method):
     def fit_distances(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> None:
         """Fill the memory bank from good training images uint8 [N, H, W, 3]; of many, from a random sample."""
         selected = np.sort(rng.permutation(len(pixels))[: self.config.bank_images])
-        stages = (self._stages(pixels[selected[k : k + CHUNK]]) for k in range(0, len(selected), CHUNK))
+        chunk = chunk_size(pixels)
+        stages = (self._stages(pixels[selected[k : k + chunk]]) for k in range(0, len(selected), chunk))
         self.bank.fit(stages, len(selected), rng, self._perturbed(pixels, rng), self.config.invariance_weight)
         assert self.bank.sources is not None
         self.bank.sources = torch.from_numpy(selected).to(self.bank.sources.device)[self.bank.sources]
@@ -65,7 +67,7 @@ class Memory(Method):
         if not families or not self.config.invariance_weight:
             return
         for index in np.sort(rng.permutation(len(pixels))[:PERTURBED_IMAGES]):
-            image = np.ascontiguousarray(pixels[index])
+            image = _random_crop(pixels[index], rng)
             versions = [_perturbed_version(image, families, rng) for _ in range(VERSIONS)]
             before = self._stages(image[None])
             yield [stage.expand(VERSIONS, -1, -1, -1) for stage in before], self._stages(np.stack(versions))
@@ -73,6 +75,13 @@ class Memory(Method):
     def _stages(self, pixels: NDArray[np.uint8]) -> Features:
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.teacher.device)
         return self.features(to_images(batch))[1:]
+
+
+def _random_crop(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a crop of at most CROP x CROP pixels: patches are compared one by one, so that a part is enough."""
+    height, width = (min(side, CROP) for side in image.shape[:2])
+    top, left = rng.integers(image.shape[0] - height + 1), rng.integers(image.shape[1] - width + 1)
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
 def _perturbed_version(
