@@ -61,15 +61,15 @@ def export(
             on_progress=lambda done, total: bar("comparing", done, total),
         )
     rows = []
-    for one in exported:
-        parity = one.record["parity"]
+    for graph in exported:
+        parity = graph.record["parity"]
         change = "–" if parity["auroc"] is None else f"{parity['auroc']['graph'] - parity['auroc']['model']:+.4f}"
         latency_ms = (f"{parity['latency_ms'][key]:.1f} ms" for key in ("graph", "model"))
         differences = (f"{parity[key]:.1e}" for key in ("map", "score"))
         rows.append(
             (
-                one.name,
-                f"{one.bytes / 1e6:.1f} MB",
+                graph.name,
+                f"{graph.bytes / 1e6:.1f} MB",
                 *latency_ms,
                 *differences,
                 change,
@@ -123,14 +123,14 @@ def profile(
         )
     head = ("backend", "threads", "network p50", "p90", "p99", "images/s")
     rows = []
-    for one in found["results"]:
+    for result in found["results"]:
         timed = (
             text
-            for part in (one["network"], one["end_to_end"])
+            for part in (result["network"], result["end_to_end"])
             for text in (*(f"{part[key]:.1f} ms" for key in ("p50", "p90", "p99")), f"{part['throughput']:.1f}")
         )
-        memory = "–" if one["peak_memory"] is None else f"{one['peak_memory'] / 2**20:.0f} MiB"
-        rows.append((one["backend"], str(one["threads"]), *timed, memory, f"{one['cold_start']:.2f} s"))
+        memory = "–" if result["peak_memory"] is None else f"{result['peak_memory'] / 2**20:.0f} MiB"
+        rows.append((result["backend"], str(result["threads"]), *timed, memory, f"{result['cold_start']:.2f} s"))
     table((*head, "file to verdict p50", "p90", "p99", "images/s", "peak memory", "cold start"), rows)
     height, width = found["image_size"]
     machine = found["machine"]

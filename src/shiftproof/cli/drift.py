@@ -61,7 +61,7 @@ def drift(
     from shiftproof.drift import GROUPS, Monitor, load_reference, matched_groups, reference_of_files
     from shiftproof.loading import CALIBRATION, load
     from shiftproof.model_io import load_manifest
-    from shiftproof.pipelines.drift import follow, sort_files
+    from shiftproof.pipelines.drift import detect_drift, sort_files
 
     manifest = load_manifest(model)
     height, width = manifest["config"]["image_size"]
@@ -81,7 +81,7 @@ def drift(
         calibration = detector.calibration if detector else Calibration.from_json(manifest[CALIBRATION])
         groups = matched_groups(manifest, correction=correction is not False)
         monitor = Monitor(good, alpha, matched=groups, bound=calibration.bound, seed=seed)
-        found = follow(
+        found = detect_drift(
             monitor,
             folder,
             size=(height, width),
@@ -90,7 +90,7 @@ def drift(
             out=out,
             title=f"{model.resolve().name} and the images in {folder.resolve().name}",
             manifest=manifest,
-            on_progress=lambda done, total: bar("following", done, total),
+            on_progress=lambda done, total: bar("measuring", done, total),
         )
     if len(good.good) < FEW_GOOD:
         warn(

@@ -20,8 +20,8 @@ def choose_cluster(
         raise unknown("executor", executor, EXECUTORS)
     options = {"--address": address, "--workers": workers, "--cpus": cpus, "--gpus": gpus}
     if executor == "local":
-        if given := [name for name, value in options.items() if value is not None]:
-            raise UsageError(f"{given[0]} says where Ray runs: give --executor ray as well")
+        if extra := [name for name, value in options.items() if value is not None]:
+            raise UsageError(f"{extra[0]} says where Ray runs: give --executor ray as well")
         return None
     from shiftproof.distributed.cluster import Cluster
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Correction = Annotated[bool | None, Parameter(negative="--no-correction")]
 FAILED_INPUTS = 3  # exit code: finished, but some inputs failed
-SHOWN = 20  # failures that are told of
+SHOWN = 20  # failures that are printed
 
 
 def predict(
@@ -122,7 +122,7 @@ def _warn_of_kinds(found: Prediction) -> int:
 
 
 def failed(failures: Sequence[str], count: int) -> int:
-    """Tell of inputs that failed, the first of ``count``; the exit code."""
+    """Print the inputs that failed, the first of ``count``; the exit code."""
     for line in failures[:SHOWN]:
         warn(line)
     if count > SHOWN:

@@ -58,8 +58,8 @@ def export_model(
         data: images for the gate, good ones or a labelled set; by default images made from a seed.
         layout: of ``data``.
         force: write a graph that is outside the tolerance as well. The manifest says so, and ``auto`` passes it over.
-        warn: is told of images that were left out, and of what was forced.
-        on_progress: is told (images compared, images in all).
+        warn: receives lines about images that were left out, and of what was forced.
+        on_progress: receives (images compared, images in all).
 
     Raises:
         ExportError: an operation that does not export, or graphs outside the tolerance, which are not written.
@@ -103,16 +103,16 @@ def export_model(
     for name in dict.fromkeys(to):
         network = graph if name == "onnx" else to_openvino(serialised)
         networks = {name: network, **({f"{name}-int8": quantise(network, good, kept)} if good is not None else {})}
-        for backend, one in networks.items():
-            files[backend] = files_of(backend, one, metadata)
+        for backend, network in networks.items():
+            files[backend] = files_of(backend, network, metadata)
             if bf16 and name == "openvino":
-                files[f"{backend}-bf16"] = files_of(f"{backend}-bf16", one, metadata)
+                files[f"{backend}-bf16"] = files_of(f"{backend}-bf16", network, metadata)
     with tempfile.TemporaryDirectory() as scratch:
         engines = {name: _open(name, files[name], Path(scratch), manifest) for name in files}
         reference = TorchBackend(inspector, (height, width))
         found = compare(reference, engines, images, calibration, on_progress)
     tolerances = {name: FLOAT if BACKENDS[name].precision == "float32" else ROUNDED for name in files}
-    failed = {name: wrong for name, one in found.items() if (wrong := exceeded(one, tolerances[name]))}
+    failed = {name: wrong for name, comparison in found.items() if (wrong := exceeded(comparison, tolerances[name]))}
     refused = {}
     for name, wrong in failed.items():
         line = f"{name}'s graph differs from the model on {images.source}: {', '.join(wrong)}"
@@ -146,7 +146,7 @@ def export_model(
         save_export(folder, name, contents, record)
         exported.append(Exported(name, sum(map(len, contents.values())), record))
     if refused:
-        written = f"{' and '.join(one.name for one in exported)} written" if exported else "nothing was written"
+        written = f"{' and '.join(graph.name for graph in exported)} written" if exported else "nothing was written"
         refusal = ExportError(f"{written}; {'; '.join(refused.values())}")
         if exported:
             refusal.exit_code = 3  # finished, but not with all
@@ -184,11 +184,11 @@ def _images(
         truth = {}
     good = good_images(data, layout) if int8 or not truth else []
     every_other = good[::2]
-    chosen = dict.fromkeys(every_other[:: max(1, -(-len(every_other) // AT_MOST))] if int8 else [])
-    decoded = decode([path for path in truth or good if path not in chosen])
+    selected = dict.fromkeys(every_other[:: max(1, -(-len(every_other) // AT_MOST))] if int8 else [])
+    decoded = decode([path for path in truth or good if path not in selected])
     count = f"{len(decoded.paths)} {'labelled' if truth else 'good'} images of {data.resolve().name}"
     defective = np.array([truth[path] for path in decoded.paths]) if truth else None
-    return GateImages(decoded.pixels, defective, count), decode(list(chosen)).pixels if int8 else None
+    return GateImages(decoded.pixels, defective, count), decode(list(selected)).pixels if int8 else None
 
 
 def _need(*packages: str) -> None:

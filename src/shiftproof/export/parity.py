@@ -87,7 +87,7 @@ def compare(
         graphs: name -> backend of a graph, with its method ``outputs``.
         images: to look at; the first one alone, the others in batches.
         calibration: of the model.
-        on_progress: is told (images done, images in all).
+        on_progress: receives (images done, images in all).
 
     Returns:
         for each graph JSON values: ``images``, ``source``, ``map``, ``score`` and ``p_value`` (largest differences),
@@ -98,7 +98,7 @@ def compare(
     Raises:
         ExportError: a graph does not run.
     """
-    seen = {name: Comparison() for name in graphs}
+    comparisons = {name: Comparison() for name in graphs}
     scores: list[float] = []
     latency_ms: list[float] = []
     for batch in _batches(images.pixels):
@@ -114,22 +114,22 @@ def compare(
                 raise ExportError(
                     f"{name}'s graph was written, but its runtime refuses it ({reason(error)}); nothing was kept: leave it out"
                 ) from error
-            seen[name].latency_ms.append((time.perf_counter() - started) * 1000 / len(batch))
-            seen[name].add(expected, found, calibration)
+            comparisons[name].latency_ms.append((time.perf_counter() - started) * 1000 / len(batch))
+            comparisons[name].add(expected, found, calibration)
         on_progress(len(scores), len(images.pixels))
     return {
         name: {
             "images": len(scores),
             "source": images.source,
-            "map": one.map,
-            "score": one.score,
-            "p_value": one.p_value,
+            "map": comparison.map,
+            "score": comparison.score,
+            "p_value": comparison.p_value,
             "scale": calibration.map_high - calibration.map_low,
-            "verdicts_changed": one.verdicts,
-            "auroc": _auroc(images.defective, scores, one.scores),
-            "latency_ms": {"model": float(np.median(latency_ms)), "graph": float(np.median(one.latency_ms))},
+            "verdicts_changed": comparison.verdicts,
+            "auroc": _auroc(images.defective, scores, comparison.scores),
+            "latency_ms": {"model": float(np.median(latency_ms)), "graph": float(np.median(comparison.latency_ms))},
         }
-        for name, one in seen.items()
+        for name, comparison in comparisons.items()
     }
 
 

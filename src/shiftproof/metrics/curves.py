@@ -35,7 +35,7 @@ def count_by_threshold(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Fl
     if np.isnan(scores).any():
         raise ValueError(f"score {int(np.isnan(scores).argmax())} of {scores.size} is NaN: expected numbers")
     values, step = np.unique(scores, return_inverse=True)
-    good, defective = (np.bincount(step[chosen], minlength=values.size) for chosen in (~labels, labels))
+    good, defective = (np.bincount(step[selected], minlength=values.size) for selected in (~labels, labels))
     return good[::-1].astype(np.float64), defective[::-1].astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Following images in the order in which they were taken, to see whether what the camera sees has drifted."""
+"""Measure images in the order in which they were taken, to see whether what the camera sees has drifted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Episode:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        told = self.state.to_json()
+        state = self.state.to_json()
         kept = ("sentence", "findings", "effect", "advice")
         places = {
             "start_index": self.start_index,
@@ -49,7 +49,7 @@ class Episode:
             "end_index": self.end_index,
             "path": self.path,
         }
-        return {**places, **{key: told[key] for key in kept}}
+        return {**places, **{key: state[key] for key in kept}}
 
     def line(self) -> str:
         """In one line."""
@@ -57,9 +57,9 @@ class Episode:
         return f"drift found at image {self.alert_index}{end}: {self.state.sentence}"
 
 
-@dataclass(frozen=True)
-class Followed:
-    """What a run found."""
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
+class DriftResult:
+    """The drifts in a folder of images."""
 
     images: int  # in all
     failures: list[str]  # one line for each image that could not be read
@@ -88,7 +88,7 @@ def sort_files(folder: Path, order: str) -> list[Path]:
     return paths if order == "name" else sorted(paths, key=lambda path: path.stat().st_mtime_ns)
 
 
-def follow(
+def detect_drift(
     monitor: Monitor,
     folder: Path,
     *,
@@ -99,7 +99,7 @@ def follow(
     title: str = "",
     manifest: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Followed:
+) -> DriftResult:
     """Give a folder's images to a monitor, one by one; write ``drift.csv``, ``drift.json`` and ``drift.html``.
 
     Args:
@@ -111,7 +111,7 @@ def follow(
         out: folder to write to; None writes nothing.
         title: of the page.
         manifest: of the model, for the page's model card.
-        on_progress: is told (images done, images in all).
+        on_progress: receives (images done, images in all).
 
     Raises:
         DataError: nothing to read, or the folder cannot be written.
@@ -141,10 +141,10 @@ def follow(
             on_progress(done, len(paths))
     if state is None:
         raise DataError(f"none of the {len(paths)} images in {folder} can be read, e.g. {failures[0]}")
-    followed = Followed(len(paths), failures, episodes, state, np.array(deviations), np.array(evidence), ORDERS[order])
+    result = DriftResult(len(paths), failures, episodes, state, np.array(deviations), np.array(evidence), ORDERS[order])
     if out is not None:
-        _write(out, followed, monitor, title or f"Drift in {len(paths)} images", manifest or {})
-    return followed
+        _write(out, result, monitor, title or f"Drift in {len(paths)} images", manifest or {})
+    return result
 
 
 def _inspected(
@@ -196,33 +196,33 @@ def _row(path: Path, state: DriftState, verdict: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _write(out: Path, followed: Followed, monitor: Monitor, title: str, manifest: Mapping[str, Any]) -> None:
+def _write(out: Path, result: DriftResult, monitor: Monitor, title: str, manifest: Mapping[str, Any]) -> None:
     reference = monitor.reference
     good = len(reference.trained) + len(reference.calibration)
     facts = {
-        "images": followed.images,
-        "unreadable": len(followed.failures),
-        "order": followed.order,
+        "images": result.images,
+        "unreadable": len(result.failures),
+        "order": result.order,
         "alpha": monitor.alpha,
         "reference_images": good,
-        "episodes": [episode.to_json() for episode in followed.episodes],
-        "last": followed.last.to_json(),
+        "episodes": [episode.to_json() for episode in result.episodes],
+        "last": result.last.to_json(),
     }
     write_json_atomic(out / "drift.json", facts)
     report = DriftReport(
         title=title,
-        lines=followed.lines(),
-        episodes=[episode.to_json() for episode in followed.episodes],
-        status=followed.last.status,
-        advice=followed.last.advice,
-        evidence=followed.evidence,
+        lines=result.lines(),
+        episodes=[episode.to_json() for episode in result.episodes],
+        status=result.last.status,
+        advice=result.last.advice,
+        evidence=result.evidence,
         alert_at=-math.log10(monitor.alpha),
         alpha=monitor.alpha,
         groups=GROUPS,
-        deviations=followed.deviations,
+        deviations=result.deviations,
         good=good,
-        order=followed.order,
-        failures=followed.failures,
+        order=result.order,
+        failures=result.failures,
         manifest=manifest,
     )
     write_drift_report(out / "drift.html", report)

@@ -1,4 +1,4 @@
-"""What ``predict`` is given: files, folders and lists of images; each image once, and none of its own pictures."""
+"""The inputs of ``predict``: files, folders and lists of images; each image once, and none of its own pictures."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def find_inputs(inputs: Sequence[str | Path], out: Path) -> Iterator[list[Path] 
     folders: dict[Path, bool] = {}  # whether it lies in one of those
     found = skipped = 0
     first = ""
-    for given in map(Path, inputs):
+    for source in map(Path, inputs):
         try:
-            for images in listed_images(given) if is_listing(given) else [find_images(given)]:
+            for images in listed_images(source) if is_listing(source) else [find_images(source)]:
                 kept = []
                 for path in images:
                     if path.parent not in folders:
@@ -53,7 +53,7 @@ def find_inputs(inputs: Sequence[str | Path], out: Path) -> Iterator[list[Path] 
                 yield kept
         except DataError as error:
             first = first or str(error)
-            yield Missing(given, str(error))
+            yield Missing(source, str(error))
     if not found:
         if skipped:
             raise DataError(f"all {skipped} images are heatmaps and masks of {out}: name images, or another --out")

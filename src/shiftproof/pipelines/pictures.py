@@ -35,7 +35,7 @@ def picture(
     Args:
         item: what it is called.
         image: uint8 [H, W, 3].
-        result: what the detector says of it.
+        result: its result.
         mask: bool [H, W], its defect, or None where the set has no masks.
         calibration: has the colour scale.
         longest: limit for the longer side in pixels.
@@ -57,12 +57,12 @@ def typical_conditions(conditions: Sequence[Condition]) -> list[Condition]:
     severities: dict[str | None, list[Condition]] = {}
     for condition in conditions:
         severities.setdefault(condition.shift, []).append(condition)
-    chosen = []
+    selected = []
     for held in severities.values():
         ordered = sorted(held, key=lambda condition: condition.severity)
         third = [condition for condition in ordered if condition.severity == _TYPICAL_SEVERITY]
-        chosen.append(third[0] if third else ordered[len(ordered) // 2])
-    return chosen
+        selected.append(third[0] if third else ordered[len(ordered) // 2])
+    return selected
 
 
 def median_image(held: ConditionScores, *, defective: bool) -> int | None:

@@ -110,9 +110,9 @@ class OpenvinoBackend:
         except Exception as error:
             raise _cannot_open(path, "openvino", error) from error
         _check_interface(path, fits, outputs)
-        told = ((key, ["shiftproof", key]) for key in METADATA)
+        places = ((key, ["shiftproof", key]) for key in METADATA)
         self.metadata: Mapping[str, str] = {
-            key: self._model.get_rt_info(place).astype(str) for key, place in told if self._model.has_rt_info(place)
+            key: self._model.get_rt_info(place).astype(str) for key, place in places if self._model.has_rt_info(place)
         }
         self._model.reshape(static)
         self._queue: Any = None

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
+from shiftproof.calibration import Calibration
+from shiftproof.data import decode_image, resize_image
+from shiftproof.detector import Detector
 from shiftproof.errors import ShiftproofError, UsageError
 from shiftproof.service.conftest import BAD, GOOD, SIZE, make_model, png
 from shiftproof.service.images import Upload
@@ -254,3 +258,30 @@ def test_the_size_of_the_networks_is_what_images_are_brought_to(bench):
     with bench.running() as client:
         assert inspect(client, png(size=(300, 200)))[0]["height"] == 300
     assert bench.backend.image_size == SIZE
+
+
+@dataclass(frozen=True)
+class OfConditions:
+    """Shift-conditional thresholds of a test: every image is unusual."""
+
+    fixed: Calibration
+    unusual: Calibration
+
+    def for_image(self, pixels: np.ndarray) -> Calibration:
+        assert pixels.shape == (*SIZE, 3)
+        return self.unusual
+
+
+def test_a_shift_conditional_threshold_judges_in_the_station_as_everywhere(bench):
+    unusual = Calibration.from_scores([0.99], map_low=0.0)
+    load = bench.load
+    bench.load = lambda folder: Detector(
+        bench.backend, load(folder).calibration, load(folder).manifest, OfConditions(load(folder).calibration, unusual)
+    )
+    with bench.running() as client:
+        (answer,) = inspect(client, png())
+        detector = client.app.state.station.queues["part"].version.detector
+    pixels = resize_image(decode_image(png(), "part"), SIZE)
+    expected = detector.judge(answer["score"], pixels)
+    assert answer["threshold"] == expected.threshold == 0.99
+    assert (answer["p_value"], answer["verdict"]) == (expected.p_value, expected.verdict)
