@@ -118,7 +118,6 @@ class MemoryConfig(MethodConfig):
         "Perturbations of good images that distances are less sensitive to: blind leaves out what the test shifts do; "
         "production has all that change light, color, focus or noise.",
         choices=("none", *AUGMENTATIONS),
-        common=True,
     )
     invariance_weight: float = option(1.0, "How much less the directions of these perturbations count; 0: not at all.")
 

@@ -28,8 +28,7 @@ class TrainOptions:
     false_alarm_rate: float = option(0.05, "Target false-alarm rate among good images at the threshold.", common=True)
     rule: str = option(
         "expected",
-        "Rule for the threshold: at most the target false-alarm rate in the mean (expected), or with 95 % confidence "
-        "(certified; finds fewer defects).",
+        "Whether the target holds in the mean, or with 95 % confidence.",
         choices=("expected", "certified"),
         common=True,
     )
