@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data import decode_image, resize_image
+from shiftproof.detector import Detector
 from shiftproof.regions import find_regions
 from shiftproof.service.errors import RequestError
 from shiftproof.service.images import DecodedImage, keep_map
@@ -208,16 +209,17 @@ class BatchQueue:
 def _infer(
     version: ModelVersion, batch: Sequence[_PendingImage]
 ) -> tuple[ModelVersion, NDArray[np.float32], NDArray[np.float64]]:
-    pixels = np.stack([_fit_to_model(one.image, version.detector.image_size) for one in batch])
+    pixels = np.stack([_fit_to_model(one.image, version.detector) for one in batch])
     return version, *version.detector.maps_and_scores(pixels)
 
 
-def _fit_to_model(image: DecodedImage, image_size: tuple[int, int]) -> NDArray[np.uint8]:
+def _fit_to_model(image: DecodedImage, detector: Detector) -> NDArray[np.uint8]:
     """The pixels for the networks; an image that came before a version of another size is resized anew."""
-    if image.pixels.shape[:2] == image_size:
+    if image.pixels.shape[:2] == detector.image_size:
         return image.pixels
-    pixels = decode_image(image.upload.data, "the image", max_pixels=image.size[0] * image.size[1])
-    return resize_image(pixels, image_size)
+    most = image.size[0] * image.size[1]
+    pixels = decode_image(image.upload.data, "the image", max_pixels=most, bits=detector.bits)
+    return resize_image(pixels, detector.image_size)
 
 
 def _judge_all(
@@ -241,7 +243,7 @@ def _judge(
     version: ModelVersion, one: _PendingImage, anomaly_map: NDArray[np.float32], score: float, kept_map: str
 ) -> InspectionRecord:
     image = one.image
-    verdict = version.detector.judge(score, _fit_to_model(image, version.detector.image_size))
+    verdict = version.detector.judge(score, _fit_to_model(image, version.detector))
     regions = find_regions(anomaly_map, verdict.threshold, image.size)
     return InspectionRecord(
         time=one.request_info.time,

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from shiftproof.calibration import Calibration
-from shiftproof.data import decode_image, resize_image
+from shiftproof.data import ImageInfo, decode_image, resize_image
+from shiftproof.data.images import decode as decode_with_info
 from shiftproof.report.heatmap import overlay
 
 _TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"BM": "image/bmp", b"RIFF": "image/webp"}
@@ -34,17 +35,18 @@ class DecodedImage:
     sha256: str  # of its bytes
     size: tuple[int, int]  # height and width
     pixels: NDArray[np.uint8]  # [h, w, 3], of the model's size
+    info: ImageInfo  # what the file says
 
 
-def decode(upload: Upload, image_size: tuple[int, int], max_pixels: int) -> DecodedImage:
-    """Decode a file and resize it to the model's (height, width).
+def decode(upload: Upload, image_size: tuple[int, int], max_pixels: int, bits: int | None = None) -> DecodedImage:
+    """Decode a file and resize it to the model's (height, width); ``bits`` are those of the model.
 
     Raises:
         ImageError: not an image, damaged, or of more than ``max_pixels``, which its header tells before it is decoded.
     """
-    image = decode_image(upload.data, upload.name or "the image", max_pixels=max_pixels)
-    sha256 = hashlib.sha256(upload.data).hexdigest()
-    return DecodedImage(upload, sha256, (image.shape[0], image.shape[1]), resize_image(image, image_size))
+    decoded = decode_with_info(upload.data, upload.name or "the image", max_pixels=max_pixels, bits=bits)
+    sha256, size = hashlib.sha256(upload.data).hexdigest(), (decoded.info.height, decoded.info.width)
+    return DecodedImage(upload, sha256, size, resize_image(decoded.pixels, image_size), decoded.info)
 
 
 def keep_map(anomaly_map: NDArray[np.float32], calibration: Calibration) -> bytes:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from shiftproof.calibration import Calibration, images_needed
 from shiftproof.drift import MOST, Reference, measure
 from shiftproof.errors import ImageError
+from shiftproof.service.batch_queue import BatchQueue
 from shiftproof.service.errors import RequestError
 from shiftproof.service.images import DecodedImage, Upload, decode
 from shiftproof.service.model_versions import ModelVersion, reference_of
@@ -24,6 +25,7 @@ from shiftproof.service.station import Station
 from shiftproof.service.store import calibrations, reviews
 from shiftproof.service.store.calibrations import StoredCalibration
 
+_ACCEPT = "review whether the parts called good are good, or accept it by accept_missed_defects"
 _AT_ONCE = 8  # images between which inspections get their turn
 
 
@@ -37,7 +39,12 @@ class RecalibrationResult:
 
 
 async def recalibrate(
-    station: Station, name: str, *, target: float | None = None, since: datetime | None = None
+    station: Station,
+    name: str,
+    *,
+    target: float | None = None,
+    since: datetime | None = None,
+    accept_missed: bool = False,
 ) -> RecalibrationResult:
     """Score a model's reviewed good images again, and place its threshold by them.
 
@@ -46,9 +53,10 @@ async def recalibrate(
         name: of the model.
         target: wanted false-alarm rate; None for that of the threshold in use.
         since: only images inspected at that time or later, such as after a camera was moved.
+        accept_missed: use it although parts that were reviewed as defective would pass.
 
     Raises:
-        RequestError: 404 no such model; 409 too few images to certify the target.
+        RequestError: 404 no such model; 409 too few images to certify the target, or reviewed defects would pass.
     """
     queue = station.queue(name)
     version = queue.version
@@ -74,11 +82,54 @@ async def recalibrate(
     placed = Calibration.from_scores(
         scores, target=wanted, confidence=former.calibration.confidence, map_low=former.calibration.map_low
     )
+    missed = await _missed_defects(station, queue, version, since, (former.calibration, placed))
+    if missed.new > missed.former and not accept_missed:
+        raise RequestError(409, f"{missed.sentence(former.calibration.threshold, placed.threshold)}; {_ACCEPT}")
     reference = _reference(np.array(statistics))
     new = await asyncio.to_thread(_write, station, version, placed, calibrations.REVIEWS, reference)
     if queue.version.version == version.version:  # else it is used when this version comes back
         queue.version = queue.version.with_calibration(new, reference)
-    return RecalibrationResult(new, former, _remark(images, former))
+    told = missed.sentence(former.calibration.threshold, placed.threshold) if missed.new else ""
+    return RecalibrationResult(new, former, ". ".join(filter(None, (told, _remark(images, former)))))
+
+
+@dataclass(frozen=True)
+class _Missed:
+    """Parts reviewed as defective that two thresholds let pass."""
+
+    former: int
+    new: int
+    of: int
+
+    def sentence(self, former: float, new: float) -> str:
+        return (
+            f"{self.new} of {self.of} reviewed defects would pass at the new threshold {new:.4g} "
+            f"({self.former} of them at the former {former:.4g})"
+        )
+
+
+async def _missed_defects(
+    station: Station,
+    queue: BatchQueue,
+    version: ModelVersion,
+    since: datetime | None,
+    thresholds: tuple[Calibration, Calibration],
+) -> _Missed:
+    """Count them by stored scores of this version, and by new scores of images that another version has judged."""
+
+    def read() -> list[float | str]:
+        with station.database.reading() as session:
+            return calibrations.reviewed_defective(session, version.name, version.version, since=since)
+
+    found = await asyncio.to_thread(read)
+    scores = [each for each in found if isinstance(each, float)]
+    hashes = [each for each in found if isinstance(each, str)]
+    for start in range(0, len(hashes), _AT_ONCE):
+        pixels = await _pixels(station, version, hashes[start : start + _AT_ONCE])
+        if pixels:
+            scores += (await queue.scores(version, pixels)).tolist()
+    former, new = (sum(not each.is_defective(score) for score in scores) for each in thresholds)
+    return _Missed(former, new, len(scores))
 
 
 def go_back(station: Station, name: str, number: int) -> RecalibrationResult:
@@ -134,7 +185,8 @@ async def _pixels(station: Station, version: ModelVersion, hashes: Sequence[str]
         if data is None:
             return None
         try:
-            return decode(Upload(None, data), version.detector.image_size, station.settings.limits.pixels)
+            limit, detector = station.settings.limits.pixels, version.detector
+            return decode(Upload(None, data), detector.image_size, limit, detector.bits)
         except ImageError:  # the limit on pixels is lower than it was
             return None
 

@@ -31,6 +31,7 @@ from shiftproof.service.telemetry import Telemetry
 from shiftproof.service.uploads import Budget
 
 LOG = logging.getLogger("shiftproof.service")
+_MOST_KINDS = 50  # of images, other than those trained on, that the log names
 _PAUSE = 0.01  # seconds between two looks at whether all is finished
 
 
@@ -62,6 +63,7 @@ class Station:
         self.settings = settings
         self._load: Loader = load or partial(open_detector, options=settings.options)
         self.telemetry = Telemetry()
+        self._kinds: set[tuple[str, str, str]] = set()
         self.budget = Budget(settings.limits.waiting_bytes)
         names = model_names(settings.models)
         with contextlib.ExitStack() as undone:
@@ -173,8 +175,18 @@ class Station:
         return [one.result() if isinstance(one, asyncio.Future) else one for one in sent]
 
     def _decode(self, queue: BatchQueue, upload: Upload) -> asyncio.Future[DecodedImage]:
-        image_size, pixels = queue.version.detector.image_size, self.settings.limits.pixels
-        return asyncio.get_running_loop().run_in_executor(self.pool, decode, upload, image_size, pixels)
+        return asyncio.get_running_loop().run_in_executor(self.pool, self._decoded, queue, upload)
+
+    def _decoded(self, queue: BatchQueue, upload: Upload) -> DecodedImage:
+        """Decode a file; the first image of each other kind than those trained on is a warning in the log."""
+        detector = queue.version.detector
+        decoded = decode(upload, detector.image_size, self.settings.limits.pixels, detector.bits)
+        note = "" if detector.profile is None else detector.profile.difference(decoded.info)
+        kind = (queue.version.name, queue.version.version, note)
+        if note and kind not in self._kinds and len(self._kinds) < _MOST_KINDS:
+            self._kinds.add(kind)
+            LOG.warning("%s: an image of another kind than those trained on: %s", queue.version.name, note)
+        return decoded
 
     async def heatmap(self, inspection: InspectionRecord, longest: int | None = None) -> bytes:
         """A heatmap as PNG.

@@ -36,3 +36,10 @@ def test_unreadable_images_are_told_apart():
         decode(Upload("a.png", png()), (8, 8), 2399)
     with pytest.raises(ImageFormatError, match=r"a\.png: is not an image"):
         decode(Upload("a.png", b"GIF89a"), (8, 8), 2399)
+
+
+def test_bits_of_the_model_scale_a_16_bit_upload():
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(buffer, "PNG")
+    found = decode(Upload(None, buffer.getvalue()), (4, 4), 100, bits=12)
+    assert found.pixels.min() == 255 and found.info.bits == 12

@@ -197,6 +197,28 @@ def test_recalibration_says_when_mostly_alarms_were_reviewed(client):
     assert done["remark"].startswith("60 of the 60 images had been called defective")
 
 
+def test_recalibration_over_reviewed_defects_has_to_be_accepted(client):
+    good = inspect(
+        client, *(png(GOOD + number, seed=number) for number in range(56)), *(png(BAD, seed=n) for n in range(4))
+    )
+    bad = inspect(client, *(png(BAD, seed=number) for number in range(10, 18)))
+    for truth, inspections in (("good", good), ("defective", bad)):
+        for one in inspections:
+            client.post(f"{one['links']['self']}/review", json={"verdict": truth})
+    former = client.get("/v1/models/part").json()["calibration"]["threshold"]
+    refused = client.post("/v1/models/part/recalibrate")
+    assert refused.status_code == 409
+    missed = sum(one["score"] <= max(each["score"] for each in good) for one in bad)
+    assert missed > 0 and f"{missed} of 8 reviewed defects would pass" in refused.json()["error"]
+    assert client.get("/v1/models/part").json()["calibration"]["threshold"] == former
+    assert client.get("/v1/models/part/rates").json()["missed_defects"]["count"] == 0
+    done = client.post("/v1/models/part/recalibrate", json={"accept_missed_defects": True}).json()
+    assert f"{missed} of 8 reviewed defects" in done["remark"]
+    rates = client.get("/v1/models/part/rates").json()  # of the threshold in use, not of verdicts that were given
+    assert (rates["missed_defects"]["count"], rates["missed_defects"]["of"]) == (missed, 8)
+    assert rates["false_alarms"]["count"] == 0
+
+
 def test_models_and_their_card(client):
     (brief,) = client.get("/v1/models").json()["models"]
     assert (brief["name"], brief["method"], brief["image_size"]) == ("part", "rd", {"height": 32, "width": 64})

@@ -29,6 +29,7 @@ from shiftproof.watch.output import OutputTable
 RETRIES = 3  # further looks at a file that cannot be read, before it becomes a line that says so
 INCOMPLETE_RETRIES = 30  # as long as the file looks like a copy that has not finished
 DECODED_FACTOR = 10  # pixels take so many times the bytes of their file, roughly
+MOST_NOTED = 50  # other kinds of images that are warned of, each once
 SAVED_EVERY = 20  # images between two copies of the drift monitor's state in the journal
 DRIFT_STATE = "drift"  # what it is kept under
 PARTING = 10.0  # seconds for messages to be delivered at the end
@@ -207,7 +208,7 @@ class Watch:
             self._warn(str(result))
         else:
             self._defective += result.defective
-            if result.note and result.note not in self._noted:
+            if result.note and result.note not in self._noted and len(self._noted) < MOST_NOTED:
                 self._noted.add(result.note)
                 self._warn(f"{identity.name} is another kind of image than those trained on: {result.note}")
         self._move_away(identity)

@@ -51,10 +51,20 @@ def rates(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> dict[str, Any]:
-    """Shares among reviewed parts, each with its 95 % interval after Clopper and Pearson."""
-    station.queue(name)
+    """Shares among reviewed parts, each with its 95 % interval after Clopper and Pearson.
+
+    The version in use is judged by the threshold in use, from stored scores; other versions by the verdicts they gave.
+    """
+    current = station.queue(name).version
     with station.database.reading() as session:
-        found = reviews.rates(session, name, version=version, since=to_utc(since), until=to_utc(until))
+        found = reviews.rates(
+            session,
+            name,
+            version=version,
+            since=to_utc(since),
+            until=to_utc(until),
+            current=(current.version, current.calibration.threshold),
+        )
     return {"model": name, **found.to_json()}
 
 
@@ -81,6 +91,9 @@ class RecalibrationRequest(BaseModel):
         default=None, ge=1e-4, le=0.5, description="False-alarm rate; by default the one in use."
     )
     since: datetime | None = Field(default=None, description="Only images inspected at that time or later.")
+    accept_missed_defects: bool = Field(
+        default=False, description="Use it although parts that were reviewed as defective would pass."
+    )
     calibration: int | None = Field(
         default=None, ge=1, le=LARGEST_ID, description="Go back to this one, instead of a new one."
     )
@@ -99,7 +112,13 @@ async def recalibrate(
             )
         found = await asyncio.to_thread(recalibration.go_back, station, name, wanted.calibration)
     else:
-        found = await recalibration.recalibrate(station, name, target=wanted.target, since=to_utc(wanted.since))
+        found = await recalibration.recalibrate(
+            station,
+            name,
+            target=wanted.target,
+            since=to_utc(wanted.since),
+            accept_missed=wanted.accept_missed_defects,
+        )
     return {
         "model": name,
         "calibration": found.calibration.to_json(),

@@ -41,9 +41,12 @@ async def recalibrate(
     station: StationDependency,
     name: str,
     target: Annotated[float | None, Form(ge=0.01, le=50)] = None,
+    accept_missed_defects: Annotated[bool, Form()] = False,
 ) -> RedirectResponse:
     """A new threshold from reviewed good images; `target` in per cent."""
-    found = await recalibration.recalibrate(station, name, target=None if target is None else target / 100)
+    found = await recalibration.recalibrate(
+        station, name, target=None if target is None else target / 100, accept_missed=accept_missed_defects
+    )
     return RedirectResponse(address(f"/models/{name}", former=found.former.id), 303)
 
 

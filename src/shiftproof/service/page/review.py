@@ -36,7 +36,12 @@ def measured(
     name = model if model in station.queues else next(iter(station.queues))
     version = station.queues[name].version
     with station.database.reading() as session:
-        rates = reviews.rates(session, name, version=None if all_versions else version.version)
+        rates = reviews.rates(
+            session,
+            name,
+            version=None if all_versions else version.version,
+            current=(version.version, version.calibration.threshold),
+        )
         last_reviewed = history.find(session, reviewed) if reviewed else None
     bound = version.calibration.bound
     highest = max(rates.false_alarms.high, bound, rates.missed_defects.high)

@@ -125,6 +125,31 @@ def reviewed_good(session: Session, model: str, *, since: datetime | None = None
     return list(found.items())
 
 
+def reviewed_defective(
+    session: Session, model: str, version: str, *, since: datetime | None = None
+) -> list[float | str]:
+    """Parts of a model that reviews call defective, each image once.
+
+    Returns:
+        the score where this version of the model has given one, else the SHA-256 of an image that is on disk.
+    """
+    statement = (
+        select(InspectionRow.image, InspectionRow.score, InspectionRow.version, FileRow.kept)
+        .outerjoin(FileRow, FileRow.sha256 == InspectionRow.image)
+        .where(InspectionRow.model == model, InspectionRow.truth == "defective")
+        .order_by(InspectionRow.id)
+    )
+    if since is not None:
+        statement = statement.where(InspectionRow.time >= since)
+    found: dict[str, float | str] = {}
+    for image, score, by, kept in session.execute(statement):
+        if by == version:
+            found[image] = score
+        elif kept:
+            found.setdefault(image, image)
+    return list(found.values())
+
+
 def _calibrated(row: CalibrationRow) -> StoredCalibration:
     return StoredCalibration(
         row.id, row.model, row.version, row.created, row.source, Calibration.from_json(row.content)

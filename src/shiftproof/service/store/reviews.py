@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
 from shiftproof.calibration import false_alarm_bound
@@ -71,6 +71,7 @@ def rates(
     version: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    current: tuple[str, float] | None = None,
 ) -> Rates:
     """Measure false alarms and missed defects of a model from its reviews.
 
@@ -80,9 +81,15 @@ def rates(
         version: of the model; None for all.
         since: only inspections at that time or later.
         until: only inspections before that time.
+        current: version and threshold in use; its inspections are judged by that threshold, whatever it was then.
     """
     row = InspectionRow
-    statement = select(row.verdict, row.truth, func.count()).where(row.model == model).group_by(row.verdict, row.truth)
+    given: ColumnElement[str] = row.verdict.expression
+    if current is not None:
+        now = case((row.score > current[1], VERDICTS[1]), else_=VERDICTS[0])
+        given = case((row.version == current[0], now), else_=row.verdict)
+    judged = given.label("judged")
+    statement = select(judged, row.truth, func.count()).where(row.model == model).group_by(judged, row.truth)
     if version is not None:
         statement = statement.where(row.version == version)
     if since is not None:
