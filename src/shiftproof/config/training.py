@@ -45,9 +45,6 @@ class TrainOptions:
     textures: Path | None = option(
         None, "Folder of pictures, such as DTD, for synthetic anomalies (gnl; fusion with --segmentation)."
     )
-    bits: int | None = option(
-        None, "Bits of the values in 16-bit files without a tag, such as 12; the model then reads all its images so."
-    )
     resume: bool = option(False, "Continue an interrupted training; give the other options as before.", common=True)
     overwrite: bool = option(False, "Replace an existing model.", common=True)
 
