@@ -53,7 +53,7 @@ def main() -> None:
     reference = load_reference(arguments.model, detector.manifest)
     good = good_images(arguments.data)
 
-    def score(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def score(index: int, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         return np.concatenate([detector.maps_and_scores(pixels[k : k + 8])[1] for k in range(0, len(pixels), 8)])
 
     calibration_set = [good[i] for i in split_calibration(len(good), seed)[1]]
@@ -80,7 +80,7 @@ def main() -> None:
             pixels = np.clip(np.rint(pixels + off), 0, 255).astype(np.uint8)
         for index, condition in enumerate(conditions):
             shifted = resize_image(condition.apply(pixels, None, seed=0, image_name=image.name).image, size)
-            value, look = float(score(shifted[None])[0]), measure(shifted)
+            value, look = float(score(0, shifted[None])[0]), measure(shifted)
             unusual[index].append(known.unusual(look))
             judged = {"fixed": detector.calibration} | {way: judge[index].at(look) for way, judge in judges.items()}
             for way, calibration in judged.items():

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor  # type: ignore[import-untyped]
 
-from shiftproof.calibration import split_calibration
+from shiftproof.calibration import Calibration, split_calibration
 from shiftproof.data import decode_images, good_images
 from shiftproof.detector import Detector
 from shiftproof.methods import Inspector
@@ -47,7 +47,7 @@ from shiftproof.methods.base import to_images
 from shiftproof.model_io import environment, write_json_atomic
 from shiftproof.networks.teacher import Teacher, load_teacher
 from shiftproof.pipelines import evaluate
-from shiftproof.pipelines.finalize import calibrate
+from shiftproof.pipelines.finalize import infer
 from shiftproof.torch_backend import TorchBackend
 from shiftproof.training import fit_size, format_size, parse_size
 
@@ -209,7 +209,8 @@ def compute(cell: Path, data: Path, name: str, arguments: argparse.Namespace) ->
     )
     teacher, source = load_teacher(BACKBONE, arguments.weights)
     peer, seconds, processor_seconds = fitted(cell, name, teacher, chosen.pixels, arguments.epochs, seed)
-    calibration = calibrate(peer.eval(), calibration_set.pixels, FALSE_ALARMS)
+    scores, medians = infer(peer.eval(), calibration_set.pixels)
+    calibration = Calibration.from_scores(scores, target=FALSE_ALARMS, map_low=float(np.median(medians)))
     versions = {**environment(), "anomalib": importlib.metadata.version("anomalib")}
     images: dict[str, Any] = {"train_images": len(chosen.pixels), "calibration_images": len(calibration_set.pixels)}
     images |= {"fingerprint": chosen.fingerprint, "calibration_fingerprint": calibration_set.fingerprint}

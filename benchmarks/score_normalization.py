@@ -59,8 +59,7 @@ def forms(learned: LearnedNormalization) -> dict[str, Scores]:
 def maps_of(method: Method, images: Iterator[Tensor]) -> Iterator[Tensor]:
     """Smoothed distances of batches of images."""
     for batch in images:
-        features = method.features(batch)
-        yield method.distances(features, method.reconstruct(features), (batch.shape[-2], batch.shape[-1]))
+        yield method.distances(method.features(batch), (batch.shape[-2], batch.shape[-1]))
 
 
 def main() -> None:

@@ -45,12 +45,13 @@ def teacher_state() -> dict[str, torch.Tensor]:
 
 def train_ours(method: str, pixels: np.ndarray, epochs: int, precision: str) -> dict[str, float]:
     """Seconds of the feature pass and of each epoch with our loop."""
+    from shiftproof.config import RdConfig
     from shiftproof.methods import method_class
     from shiftproof.networks.teacher import Teacher, describe_teacher
     from shiftproof.training import TrainConfig, fit
 
     kind = method_class(method)
-    settings = kind.Config(augment_share=0.0)  # the peer has no further views of an image
+    settings = RdConfig(augment_share=0.0)  # the peer has no further views of an image
     network = kind(Teacher(describe_teacher(BACKBONE), teacher_state()), settings)
     times: list[float] = []
     started = time.perf_counter()

@@ -39,12 +39,12 @@ def test_an_inspection_agrees_with_itself(detector):
         assert seen.mask.dtype == bool
         assert seen.anomaly_map.shape == seen.mask.shape == (64, 64)
         assert isinstance(seen.score, float)
-        assert seen.score == pytest.approx(seen.anomaly_map.max())
+        assert seen.score <= seen.anomaly_map.max() * (1 + 1e-6)
         assert seen.threshold == detector.calibration.threshold
         assert seen.defective == (seen.score > seen.threshold) == seen.mask.any()
         assert seen.verdict == ("defective" if seen.defective else "good")
         assert seen.p_value == detector.calibration.p_value(seen.score)
-        np.testing.assert_array_equal(seen.mask, seen.anomaly_map > seen.threshold)
+        np.testing.assert_array_equal(seen.mask, (seen.anomaly_map > seen.threshold) & seen.defective)
         assert expected is None or seen.defective is expected
     found = detector.inspect(defective).anomaly_map
     assert found[mask > 0].mean() > found[mask == 0].mean()

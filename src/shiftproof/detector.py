@@ -221,7 +221,7 @@ class Detector:
             verdict.threshold,
             verdict.defective,
             anomaly_map=resize_map(file.anomaly_map, size),
-            mask=_resize_mask(file.anomaly_map > verdict.threshold, size),
+            mask=_resize_mask((file.anomaly_map > verdict.threshold) & verdict.defective, size),
             latency_ms=file.latency_ms,
             pixels=file.pixels,
             image=file.image,

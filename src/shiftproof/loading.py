@@ -136,7 +136,7 @@ def _calibration(folder: Path, manifest: Mapping[str, Any], options: LoadOptions
             "take the fixed threshold, or train with --correction none --conditional blind"
         )
     calibration = Calibration.from_json(manifest[CALIBRATION_WITHOUT_CORRECTION if leave_out else CALIBRATION])
-    return calibration if options.threshold is None else calibration.with_threshold(options.threshold)
+    return calibration if options.threshold is None else calibration.moved(value=options.threshold)
 
 
 def _open_backend(name: str, folder: Path, manifest: Mapping[str, Any], options: LoadOptions) -> Backend:

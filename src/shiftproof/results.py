@@ -166,6 +166,11 @@ class ThresholdResult:
 
     false_alarm_rate: float | None
     detection_rate: float | None
+    detection_rate_best: float | None = (
+        None  # what any threshold with the wanted false-alarm rate finds on this test set
+    )
+    false_alarm_interval: tuple[float, float] | None = None  # 95 %, Clopper and Pearson; None in summaries
+    detection_interval: tuple[float, float] | None = None
     value: float | None = None  # the threshold itself; None in summaries and where each image has its own
 
 

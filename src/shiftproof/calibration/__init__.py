@@ -1,5 +1,21 @@
-"""From calibration scores to a threshold, with a bound on its false alarms that holds for a finite sample."""
+"""Thresholds from scores of good calibration images, with guarantees that hold for a finite sample."""
 
-from shiftproof.calibration.conformal import Calibration, false_alarm_bound, images_needed, split_calibration
+from shiftproof.calibration.conformal import (
+    RULES,
+    Calibration,
+    false_alarm_bound,
+    images_expected,
+    images_needed,
+    outlying,
+    split_calibration,
+)
 
-__all__ = ["Calibration", "false_alarm_bound", "images_needed", "split_calibration"]
+__all__ = [
+    "RULES",
+    "Calibration",
+    "false_alarm_bound",
+    "images_expected",
+    "images_needed",
+    "outlying",
+    "split_calibration",
+]

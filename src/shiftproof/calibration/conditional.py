@@ -41,7 +41,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 }
 """The shifts that are applied to calibration images."""
 MOST_IMAGES = 128  # calibration images that are shifted; more of them would certify more, and take longer
-Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+Scorer = Callable[[int, NDArray[np.uint8]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
@@ -84,7 +84,7 @@ class ConditionalCalibration:
         Args:
             images: files of calibration images; :data:`MOST_IMAGES` of them at most are read.
             size: (height, width) of the model.
-            score: from uint8 [B, height, width, 3] to image scores, float64 [B].
+            score: from the index of an image and versions of it, uint8 [B, height, width, 3], to image scores, float64 [B].
             fixed: judges usual images.
             trained: statistics of training images, [N, 18].
             families: names of shifts.
@@ -96,15 +96,16 @@ class ConditionalCalibration:
             ImageError: a file that can no longer be read.
         """
         rng = np.random.default_rng(seed)
-        selected = [images[i] for i in np.sort(rng.permutation(len(images))[:MOST_IMAGES])]
+        selected = np.sort(rng.permutation(len(images))[:MOST_IMAGES]).tolist()
         statistics, scores = [], []
-        for done, path in enumerate(selected, start=1):
+        for done, index in enumerate(selected, start=1):
+            path = images[index]
             image = read_image(path, bits=bits)
             versions = [resize_image(image, size)]
             for family in families:
                 versions += [_shifted(image, family, severity, size, seed, path.name) for severity in SEVERITIES]
             statistics.append([measure(version) for version in versions])
-            scores.append(score(np.stack(versions)))
+            scores.append(score(index, np.stack(versions)))
             on_progress(done, len(selected))
         return cls(trained, np.array(statistics), np.array(scores, dtype=np.float64), fixed)
 
@@ -129,6 +130,7 @@ class ConditionalCalibration:
             self.scores[np.arange(len(nearest)), nearest],
             target=self.fixed.target,
             confidence=self.fixed.confidence,
+            rule="certified" if self.fixed.rule == "certified" else "expected",
             map_low=self.fixed.map_low,
             map_high=self.fixed.map_high,
         )

@@ -65,7 +65,7 @@ def paths(tmp_path: Path) -> list[Path]:
     return found
 
 
-def mean_light(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def mean_light(index: int, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return pixels.mean(axis=(1, 2, 3))
 
 
@@ -95,7 +95,7 @@ def test_every_image_is_kept_as_it_is_and_at_every_severity_of_each_family(paths
     assert known.scores.shape == (6, 11)
     assert known.statistics.shape == (6, 11, 18)
     plain = np.stack([resize_image(read_image(path), (32, 32)) for path in paths])
-    np.testing.assert_array_equal(known.scores[:, 0], mean_light(plain))
+    np.testing.assert_array_equal(known.scores[:, 0], mean_light(0, plain))
     np.testing.assert_array_equal(known.statistics[:, 0], [measure(each) for each in plain])
     assert (np.diff(known.scores[:, :6], axis=1) < -1).all()  # a gamma darkens, the higher the more
     assert done == [(n, 6) for n in range(1, 7)]
@@ -184,9 +184,15 @@ def test_real_shifts_of_other_families_are_judged_by_their_conditions(paths: lis
     from shiftproof.data import read_image, resize_image
 
     plain = np.stack([resize_image(read_image(path), (32, 32)) for path in paths])
-    fixed = Calibration.from_scores(-mean_light(plain), map_low=-200.0)
+    fixed = Calibration.from_scores(-mean_light(0, plain), map_low=-200.0)
     known = ConditionalCalibration.measure(
-        *(paths, (32, 32), lambda pixels: -mean_light(pixels), fixed, np.array([measure(each) for each in plain])),
+        *(
+            paths,
+            (32, 32),
+            lambda index, pixels: -mean_light(index, pixels),
+            fixed,
+            np.array([measure(each) for each in plain]),
+        ),
         families=families_of("blind"),
         seed=0,
     )

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftproof.calibration import Calibration, false_alarm_bound, images_needed, split_calibration
+from shiftproof.calibration import (
+    RULES,
+    Calibration,
+    false_alarm_bound,
+    images_expected,
+    images_needed,
+    outlying,
+    split_calibration,
+)
 from shiftproof.errors import DataError, ModelError, UsageError
 
 counts = st.integers(1, 3000).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1)))
@@ -84,7 +93,7 @@ def test_images_needed_is_the_fewest_that_certify(target: float, confidence: flo
 def test_the_threshold_is_the_smallest_score_that_certifies_the_target(
     scores: list[float], target: float, confidence: float
 ) -> None:
-    calibration = Calibration.from_scores(scores, target=target, confidence=confidence, map_low=-2e6)
+    calibration = Calibration.from_scores(scores, target=target, confidence=confidence, rule="certified", map_low=-2e6)
     ordered = sorted(scores)
     bounds = [false_alarm_bound(len(scores), len(scores) - 1 - i, confidence) for i in range(len(scores))]
     first = next((i for i, bound in enumerate(bounds) if bound <= target), len(scores) - 1)
@@ -160,22 +169,86 @@ def test_the_color_scale_always_has_an_extent() -> None:
             Calibration.from_scores([3.0], map_low=low, map_high=high)
 
 
-def test_sentences_say_what_is_and_what_is_missing() -> None:
-    def sentence(n: int, target: float = 0.05) -> str:
-        return Calibration.from_scores(np.arange(n), target=target, map_low=-1.0).sentence()
-
-    assert sentence(60) == "60 calibration images: at 95 % confidence at most 4.9 % false alarms"
-    assert sentence(299, 0.01) == "299 calibration images: at 95 % confidence at most 1 % false alarms"
-    assert sentence(58).endswith("at most 5.1 % false alarms; 59 would certify 5 %")
-    assert sentence(1) == ("1 calibration image: at 95 % confidence at most 95 % false alarms; 59 would certify 5 %")
+def numbers(sentence: str) -> list[float]:
+    return [float(number) for number in re.findall(r"[0-9.]+(?= %)|(?<=takes )[0-9]+", sentence)]
 
 
-@given(st.integers(1, 5000))
-def test_a_printed_bound_is_never_below_the_bound(n: int) -> None:
-    calibration = Calibration.from_scores(np.zeros(n), target=1e-9, map_low=-1.0)
-    printed = float(calibration.sentence().split("at most ")[1].split(" %")[0])
-    assert 100 * calibration.bound <= printed * (1 + 1e-9)
-    assert printed <= 110 * calibration.bound
+@pytest.mark.parametrize(
+    ("n", "rule", "target", "expected"),
+    [
+        (60, "certified", 0.05, [1.7, 95, 4.9]),
+        (58, "certified", 0.05, [1.7, 95, 5.1, 5, 59]),
+        (299, "certified", 0.01, [0.34, 95, 1]),
+        (1, "certified", 0.05, [50, 95, 95, 5, 59]),
+        (19, "expected", 0.05, [5, 95, 15]),
+        (18, "expected", 0.05, [5.3, 95, 16, 5, 19]),
+        (1, "expected", 0.01, [50, 95, 95, 1, 99]),
+    ],
+)
+def test_the_sentence_holds_both_guarantees_and_what_the_target_takes(
+    n: int, rule: str, target: float, expected: list[float]
+) -> None:
+    calibration = Calibration.from_scores(np.arange(n), target=target, rule=rule, map_low=-1.0)
+    assert numbers(calibration.sentence()) == expected
+
+
+@given(st.integers(1, 5000), st.sampled_from(RULES))
+def test_printed_guarantees_are_never_below_the_guarantees(n: int, rule: str) -> None:
+    calibration = Calibration.from_scores(np.arange(n), target=1e-9, rule=rule, map_low=-1.0)
+    expected, _, bound, *_ = numbers(calibration.sentence())
+    for printed, true in ((expected, calibration.expected), (bound, calibration.bound)):
+        assert 100 * true <= printed * (1 + 1e-9)
+        assert printed <= 110 * true
+
+
+@given(score_lists, st.floats(0.01, 0.9))
+def test_the_expected_rule_takes_the_conformal_order_statistic(scores: list[float], target: float) -> None:
+    calibration = Calibration.from_scores(scores, target=target, map_low=-2e6)
+    rank = math.ceil((len(scores) + 1) * (1 - target) - 1e-9)
+    assert calibration.threshold == sorted(scores)[min(max(rank, 1), len(scores)) - 1]
+    assert calibration.expected <= target + 1e-9 or len(scores) < images_expected(target)
+
+
+@pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (30, 0.05), (59, 0.05), (130, 0.1)])
+def test_the_expected_rule_keeps_its_rate_in_the_mean(n: int, rate: float) -> None:
+    """Uniform scores: the true rate of a threshold t is 1 - t."""
+    generator = np.random.default_rng(7)
+    draws = [Calibration.from_scores(generator.random(n), target=rate, map_low=-1.0) for _ in range(2000)]
+    rates = np.array([1 - draw.threshold for draw in draws])
+    error = rates.std() / math.sqrt(len(rates))
+    assert draws[0].expected <= rate + 1e-12
+    assert abs(rates.mean() - draws[0].expected) < 4 * error
+
+
+def test_a_moved_threshold_keeps_the_scores_and_says_what_it_is_worth() -> None:
+    calibration = Calibration.from_scores(range(1, 301), map_low=0.0)
+    assert calibration.moved(rule="certified") == Calibration.from_scores(range(1, 301), rule="certified", map_low=0.0)
+    assert calibration.moved(target=0.1) == Calibration.from_scores(range(1, 301), target=0.1, map_low=0.0)
+    high = calibration.moved(value=500.0)
+    assert (high.rule, high.threshold, high.scores) == ("value", 500.0, calibration.scores)
+    assert high.expected == 1 / 301
+    assert high.bound == false_alarm_bound(300, 0)
+    assert high.moved(rule="expected") == calibration
+    assert calibration.with_scores([301.0, 302.0]) == Calibration.from_scores(range(1, 303), map_low=0.0)
+    assert high.with_scores([600.0]).expected == 2 / 302
+    for wrong in (
+        {"value": math.nan},
+        {"value": 1.0, "target": 0.1},
+        {"value": 1.0, "rule": "expected"},
+        {"rule": "x"},
+    ):
+        with pytest.raises(UsageError):
+            calibration.moved(**wrong)  # type: ignore[arg-type]
+
+
+def test_scores_far_above_the_others_are_found_highest_first() -> None:
+    generator = np.random.default_rng(3)
+    scores = np.exp(generator.normal(0, 0.2, 60))
+    assert outlying(scores.tolist()) == []
+    scores[[7, 30]] = (9.0, 20.0)
+    assert outlying(scores.tolist()) == [30, 7]
+    assert outlying([1.0, 9.0]) == []
+    assert outlying([1.0] * 20) == []
 
 
 @given(score_lists, st.floats(-2e6, -1.5e6))
@@ -196,13 +269,13 @@ def test_json_that_is_no_calibration_is_refused(change: dict[str, object]) -> No
 @settings(max_examples=200)
 @given(st.integers(2, 3000), st.integers(0, 2**32 - 1))
 def test_a_split_shares_out_every_image(n: int, seed: int) -> None:
-    train, calibration_set = split_calibration(n, seed)
-    assert sorted([*train, *calibration_set]) == list(range(n))
+    train, held_out = split_calibration(n, seed)
+    assert sorted([*train, *held_out]) == list(range(n))
     assert len(train) >= 1
-    assert len(calibration_set) == min(max(round(max(0.2 * n, min(59, 0.3 * n))), 1), n - 1)
+    assert len(held_out) == min(max(round(max(0.2 * n, min(59, 0.3 * n))), 1), n - 1)
     assert (np.diff(train) > 0).all()
-    assert (np.diff(calibration_set) > 0).all()
-    np.testing.assert_array_equal(calibration_set, split_calibration(n, seed)[1])
+    assert (np.diff(held_out) > 0).all()
+    np.testing.assert_array_equal(held_out, split_calibration(n, seed)[1])
 
 
 @pytest.mark.parametrize(("n", "expected"), [(2, 1), (3, 1), (10, 3), (100, 30), (197, 59), (295, 59), (320, 64)])
@@ -213,5 +286,5 @@ def test_split_sizes(n: int, expected: int) -> None:
 def test_another_seed_splits_otherwise_and_one_image_cannot_be_split() -> None:
     assert split_calibration(100, 0)[1].tolist() != split_calibration(100, 1)[1].tolist()
     for n in (0, 1):
-        with pytest.raises(DataError, match="at least 2"):
+        with pytest.raises(DataError, match="2 at least"):
             split_calibration(n, 0)

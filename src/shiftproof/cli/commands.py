@@ -10,6 +10,7 @@ from shiftproof.cli.console import Bar, say, table, warn
 from shiftproof.cli.deploy import export, profile
 from shiftproof.cli.options import Whole
 from shiftproof.cli.predict import Correction, failed, predict
+from shiftproof.cli.threshold import threshold
 from shiftproof.config import DEFAULT_METHOD
 from shiftproof.report.page import duration, number, percent
 from shiftproof.reporter import Reporter
@@ -154,7 +155,17 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
     """The table of conditions: what ``metrics.json`` holds, to three decimals."""
     conditional = any("conditional" in m for m in metrics.values())
     head = (
-        *("condition", "image AUROC", "AP", "pixel AUROC", "AUPRO 0.3", "AUPRO 0.05", "false alarms", "detected"),
+        *(
+            "condition",
+            "image AUROC",
+            "AP",
+            "pixel AUROC",
+            "AUPRO 0.3",
+            "AUPRO 0.05",
+            "false alarms",
+            "detected (95 %)",
+            "best",
+        ),
         *(("conditional: false alarms", "detected") if conditional else ()),
     )
     rows = [
@@ -166,12 +177,20 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
             number(m["pixel"]["aupro_30"]),
             number(m["pixel"]["aupro_05"]),
             percent(m["threshold"]["false_alarm_rate"]),
-            percent(m["threshold"]["detection_rate"]),
+            _with_interval(m["threshold"]),
+            percent(m["threshold"]["detection_rate_best"]),
             *(percent(m["conditional"][rate]) for rate in ("false_alarm_rate", "detection_rate") if conditional),
         )
         for name, m in metrics.items()
     ]
     table(head, rows)
+
+
+def _with_interval(rates: Mapping[str, Any]) -> str:
+    """Return the detection rate with its interval, where it has one."""
+    interval = rates.get("detection_interval")
+    between = f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f})" if interval else ""
+    return percent(rates["detection_rate"]) + between
 
 
 def _show_model(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -231,4 +250,4 @@ def _reporter() -> tuple[Reporter, Bar]:
     return Reporter(info=say, warning=warn, progress=bar), bar
 
 
-COMMANDS = (evaluate, predict, corrupt, export, profile, info, demo)
+COMMANDS = (evaluate, predict, threshold, corrupt, export, profile, info, demo)

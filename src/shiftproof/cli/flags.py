@@ -62,7 +62,7 @@ def _help(item: Option, by_method: Mapping[str, Option]) -> str:
     Where methods have different defaults, the most frequent one comes first and the others with their methods.
     """
     choices = f" One of {', '.join(item.choices)}." if item.choices else ""
-    defaults = {method: _text(each.default) for method, each in by_method.items()}
+    defaults = {method: each.shown or _text(each.default) for method, each in by_method.items()}
     first = next(iter(defaults.values()))
     others = [f"{method}: {text}" for method, text in defaults.items() if text != first]
     default = "; ".join([first, *others])

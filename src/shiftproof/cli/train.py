@@ -119,10 +119,8 @@ def _train(data: Path, model: Path, options: Mapping[str, Any]) -> int:
     with Bar() as bar:
         detector = train(data, model, reporter=Reporter(info=say, warning=warn, progress=bar), **options)
     facts, record = detector.manifest["data"], detector.manifest["training"]
-    say(
-        f"trained {detector.manifest['method']} on {facts['train_images']} good images: "
-        f"{record['steps']} steps in {duration(record['seconds'])}"
-    )
+    steps = f": {record['steps']} steps in {duration(record['seconds'])}" if record["steps"] else ""
+    say(f"trained {detector.manifest['method']} on {facts['train_images']} good images{steps}")
     say(f"threshold {detector.calibration.threshold:.4f}; {detector.calibration.sentence()}")
     say(f"model: {model}")
     return FAILED_INPUTS if facts["unreadable"] else 0

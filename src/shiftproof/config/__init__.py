@@ -1,6 +1,6 @@
 """All options of the training and of the methods, as dataclasses; none of them needs torch."""
 
-from shiftproof.config.methods import CONFIGS, FusionConfig, GnlConfig, MethodConfig, RdppConfig
+from shiftproof.config.methods import CONFIGS, FusionConfig, GnlConfig, MemoryConfig, MethodConfig, RdConfig, RdppConfig
 from shiftproof.config.options import Option, build_config, options_of, parse_settings, typed_settings
 from shiftproof.config.training import (
     DEFAULT_BACKBONE,
@@ -19,8 +19,10 @@ __all__ = [
     "DEFAULT_METHOD",
     "FusionConfig",
     "GnlConfig",
+    "MemoryConfig",
     "MethodConfig",
     "Option",
+    "RdConfig",
     "RdppConfig",
     "TrainConfig",
     "TrainOptions",

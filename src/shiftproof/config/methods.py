@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,18 +20,15 @@ CORRECTION_WEIGHT = 0.5  # as in ATTA
 class MethodConfig:
     """Settings that every method has."""
 
-    student: str = option(
-        "auto",
-        "Student network; auto is the paper's for a ResNet, and lightweight for any other teacher.",
-        choices=STUDENTS,
-    )
-    distillation: str = option(
-        "hard", "Distillation loss; RD's is flattened, and GNL's hard-reference.", choices=DISTILLATIONS
-    )
-    hard_fraction: float = option(0.02, "Fraction of a stage's positions in the hard loss.")
     smoothing_sigma: float = option(4.0, "Sigma of the Gaussian over the anomaly map, in pixels of the image size.")
+    score: str = option(
+        "top",
+        "Image score: the mean of the anomaly map's highest values, or its maximum (the papers').",
+        choices=("top", "max"),
+    )
+    score_fraction: float = option(0.005, "Fraction of the map's values that the score top is the mean of.")
     score_normalization: str = option(
-        "median",
+        "none",
         "What each anomaly map is normalized by: its own median, a learned model, or none (the papers').",
         choices=("median", "learned", "none"),
     )
@@ -40,6 +38,43 @@ class MethodConfig:
         choices=("none", "image", "features", "both"),
     )
     correction_weight: float = option(CORRECTION_WEIGHT, "Blend weight of corrected features, 0 to 1.")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        weight = self.correction_weight
+        if not 0 <= weight <= 1:
+            raise UsageError(f"correction weight {weight} is out of range: expected 0 (off) to 1 (full)")
+        if weight != CORRECTION_WEIGHT and self.correction not in ("features", "both"):
+            raise UsageError(
+                f"correction weight {weight} applies to features, and correction is {self.correction!r}: "
+                "leave it out, or set correction to features or both"
+            )
+        if self.smoothing_sigma < 0:
+            raise UsageError(f"smoothing sigma {self.smoothing_sigma} is negative: expected 0 (none) or more")
+        if not 0 < self.score_fraction <= 1:
+            raise UsageError(
+                f"score fraction {self.score_fraction} is out of range: expected above 0, at most 1 (all values)"
+            )
+
+    @property
+    def synthetic_anomalies(self) -> bool:
+        """Whether the training makes synthetic anomalies of textures."""
+        return False
+
+
+@dataclass(frozen=True)
+class RdConfig(MethodConfig):
+    """Settings of RD, and of every method that distills a teacher into a student."""
+
+    student: str = option(
+        "auto",
+        "Student network; auto is the paper's for a ResNet, and lightweight for any other teacher.",
+        choices=STUDENTS,
+    )
+    distillation: str = option(
+        "hard", "Distillation loss; RD's is flattened, and GNL's hard-reference.", choices=DISTILLATIONS
+    )
+    hard_fraction: float = option(0.02, "Fraction of a stage's positions in the hard loss.")
     augment: str = option(
         "none",
         "AugMix views: blind leaves out what the test shifts do; production has all that helps on a line.",
@@ -63,30 +98,43 @@ class MethodConfig:
     )
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         if not 0 < self.hard_fraction <= 1:
             raise UsageError(f"hard fraction {self.hard_fraction} is out of range: expected above 0, at most 1 (all)")
-        if self.smoothing_sigma < 0:
-            raise UsageError(f"smoothing sigma {self.smoothing_sigma} is negative: expected 0 (none) or more")
-        weight, share = self.correction_weight, self.augment_share
-        if not 0 <= weight <= 1:
-            raise UsageError(f"correction weight {weight} is out of range: expected 0 (off) to 1 (full)")
-        if weight != CORRECTION_WEIGHT and self.correction not in ("features", "both"):
-            raise UsageError(
-                f"correction weight {weight} applies to features, and correction is {self.correction!r}: "
-                "leave it out, or set correction to features or both"
-            )
+        share = self.augment_share
         if not 0 <= share <= 1:
             raise UsageError(f"augment share {share} is out of range: expected 0 (no views) to 1 (all images)")
 
-    @property
-    def synthetic_anomalies(self) -> bool:
-        """Whether the training makes synthetic anomalies of textures."""
-        return False
+
+@dataclass(frozen=True)
+class MemoryConfig(MethodConfig):
+    """Settings of the nearest-neighbor method."""
+
+    bank_size: int = option(1500, "Patch features of good images that the memory bank keeps.")
+    bank_images: int = option(400, "Most training images whose patches compete for the memory bank.")
+    neighborhood: int = option(3, "Side of the neighborhood that a patch feature is the mean of, in positions.")
+    invariance: str = option(
+        "blind",
+        "Perturbations of good images that distances are less sensitive to: blind leaves out what the test shifts do; "
+        "production has all that change light, color, focus or noise.",
+        choices=("none", *AUGMENTATIONS),
+    )
+    invariance_weight: float = option(1.0, "How much less the directions of these perturbations count; 0: not at all.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("bank_size", "bank_images", "neighborhood"):
+            value = getattr(self, name)
+            if value < 1:
+                raise UsageError(f"{name.replace('_', ' ')} {value} is too small: expected 1 or more")
+        if not 0 <= self.invariance_weight < math.inf:
+            raise UsageError(f"invariance weight {self.invariance_weight} is out of range: expected 0 (off) or more")
+        if self.neighborhood % 2 == 0:
+            raise UsageError(f"neighborhood {self.neighborhood} is even: expected an odd number, such as 3")
 
 
 @dataclass(frozen=True)
-class RdppConfig(MethodConfig):
+class RdppConfig(RdConfig):
     """Settings of RD++; the weights are the paper's."""
 
     projection_weight: float = option(0.2, "Weight of the projection's losses; the distillation loss has 1.")
@@ -107,7 +155,7 @@ class RdppConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
-class GnlConfig(MethodConfig):
+class GnlConfig(RdConfig):
     """Settings of GNL."""
 
     augment: str = option(
@@ -173,9 +221,10 @@ class FusionConfig(GnlConfig, RdppConfig):
 
 
 CONFIGS: Mapping[str, type[MethodConfig]] = {
-    "rd": MethodConfig,
+    "rd": RdConfig,
     "rdpp": RdppConfig,
     "gnl": GnlConfig,
     "fusion": FusionConfig,
+    "memory": MemoryConfig,
 }
 """The config of each method, by the method's name."""

@@ -23,12 +23,13 @@ class Option:
     default: Any
     help: str  # one line, without the choices and the default
     choices: tuple[str, ...] = ()
+    shown: str = ""  # the default as the help shows it, where it is not the value itself
     common: bool = False  # shown by ``--help``; the others by ``--help-all``
 
 
-def option(default: Any, help: str, *, choices: tuple[str, ...] = (), common: bool = False) -> Any:
+def option(default: Any, help: str, *, choices: tuple[str, ...] = (), common: bool = False, shown: str = "") -> Any:
     """Return a dataclass field with its default, its one-line help and its choices."""
-    return field(default=default, metadata={_KEY: {"help": help, "choices": choices, "common": common}})
+    return field(default=default, metadata={_KEY: {"help": help, "choices": choices, "common": common, "shown": shown}})
 
 
 def options_of(config: type) -> dict[str, Option]:

@@ -20,6 +20,8 @@ class Settings(TypedDict, total=False):
     distillation: str
     hard_fraction: float
     smoothing_sigma: float
+    score: str
+    score_fraction: float
     score_normalization: str
     correction: str
     correction_weight: float
@@ -44,3 +46,8 @@ class Settings(TypedDict, total=False):
     segmentation_optimizer: str
     segmentation_sum: str
     segmentation_views: str
+    bank_size: int
+    bank_images: int
+    neighborhood: int
+    invariance: str
+    invariance_weight: float

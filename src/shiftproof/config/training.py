@@ -26,7 +26,16 @@ class TrainOptions:
         None, "Folder of more good images that set the threshold, instead of a part of DATA.", common=True
     )
     false_alarm_rate: float = option(0.05, "Target false-alarm rate among good images at the threshold.", common=True)
+    rule: str = option(
+        "expected",
+        "Whether the target holds in the mean, or with 95 % confidence.",
+        choices=("expected", "certified"),
+        common=True,
+    )
     layout: str = option("auto", "Layout of DATA: auto, or a name of docs/data.md, such as mvtec or folder.")
+    bits: int | None = option(
+        None, "Bits of the values in 16-bit files whose tags do not say it, such as 12; the model reads all images so."
+    )
     conditional: str = option(
         "none",
         "Also set thresholds for shifted images, from calibration images that are shifted by no shift of the papers' "
@@ -35,9 +44,6 @@ class TrainOptions:
     )
     textures: Path | None = option(
         None, "Folder of pictures, such as DTD, for synthetic anomalies (gnl; fusion with --segmentation)."
-    )
-    bits: int | None = option(
-        None, "Bits of the values in 16-bit files without a tag, such as 12; the model then reads all its images so."
     )
     resume: bool = option(False, "Continue an interrupted training; give the other options as before.", common=True)
     overwrite: bool = option(False, "Replace an existing model.", common=True)
@@ -54,7 +60,9 @@ class TrainOptions:
 class TrainConfig:
     """The schedule. No field may depend on a test image."""
 
-    image_size: tuple[int, int] = option((256, 256), "N or HxW in pixels: images are resized to it.", common=True)
+    image_size: tuple[int, int] = option(
+        (256, 256), "Size that images are resized to: auto, or N or HxW in pixels.", common=True, shown="auto"
+    )
     steps: int = option(1200, "Batches in all, the same number for every product.", common=True)
     epochs: int | None = option(None, "Passes over the training images, instead of --steps.", common=True)
     batch_size: int = option(16, "Images per step, over all devices.")

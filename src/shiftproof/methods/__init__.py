@@ -9,10 +9,11 @@ from shiftproof.errors import unknown
 from shiftproof.methods.base import Inspector, Method, exact_inference, to_images
 from shiftproof.methods.fusion import Fusion
 from shiftproof.methods.gnl import Gnl
+from shiftproof.methods.memory import Memory
 from shiftproof.methods.rd import Rd
 from shiftproof.methods.rdpp import Rdpp
 
-METHODS: Mapping[str, type[Method]] = {"rd": Rd, "rdpp": Rdpp, "gnl": Gnl, "fusion": Fusion}
+METHODS: Mapping[str, type[Method]] = {"rd": Rd, "rdpp": Rdpp, "gnl": Gnl, "fusion": Fusion, "memory": Memory}
 
 __all__ = ["METHODS", "Inspector", "Method", "MethodConfig", "exact_inference", "method_class", "to_images"]
 

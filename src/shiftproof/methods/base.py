@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -17,18 +16,16 @@ from shiftproof.errors import ModelError
 from shiftproof.networks.anomaly_map import (
     LearnedNormalization,
     SmoothUpsampling,
-    cosine_distance,
     median_normalization,
+    top_mean,
 )
 from shiftproof.networks.correction import FeatureMatching, SpectrumCorrection, ToneCorrection
 from shiftproof.networks.teacher import Teacher, stage_modules
 from shiftproof.reporter import Reporter
 from shiftproof.synthesis.augmix import augmix
-from shiftproof.synthesis.random_rotation import has_every_direction, random_rotation
 from shiftproof.synthesis.textures import Textures
 
 Features = list[Tensor]  # one tensor [B, C_k, H_k, W_k] per stage, fine to coarse
-DENOISE_DEVIATIONS = (0.005, 0.15)  # range of the noise's standard deviation for denoised views; gray levels are 0 to 1
 NORMAL = "normal"  # the view that is the image itself; its teacher features never change and are cached
 MASKS = "masks"  # key in a phase's views: the masks of synthetic defects, which the teacher does not read
 STATISTICS_IMAGES = 128  # most training images that correction and score normalization are fitted to
@@ -82,6 +79,8 @@ class Method(Phase):
     """Base of all methods; a subclass adds networks, views and losses. It is the first phase of its own training."""
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    auto_pixels: ClassVar[int | None] = None  # that an image size of "auto" aims at; None: 256x256
+    cross_fits: ClassVar[bool] = False  # whether :meth:`leave_out` works, so that training images can calibrate
 
     def __init__(self, teacher: Teacher, config: MethodConfig):
         super().__init__()
@@ -96,7 +95,7 @@ class Method(Phase):
             stage_modules(teacher.info.name)  # refuse a teacher that cannot be adapted now, not after the training
         self.feature_correction = nn.ModuleList(FeatureMatching(c, config.correction_weight) for c in corrected)
         self.correction_enabled = config.correction != "none"
-        self.rotates = config.random_rotation == "always"
+        self.rotates = False  # whether the training uses randomly rotated views
         self.textures = Textures()  # textures of synthetic anomalies, where the method makes any; may be replaced
 
     def use_correction(self, enabled: bool) -> None:
@@ -118,49 +117,29 @@ class Method(Phase):
             pixels: uint8 [N, H, W, 3].
             reporter: receives the result, in words.
         """
-        if self.config.random_rotation != "auto":
-            return
-        self.rotates = has_every_direction(pixels)
-        yes = "the good images have every direction: the training uses randomly rotated views"
-        no = "the good images do not have every direction: the training rotates no view"
-        (reporter or Reporter()).info(yes if self.rotates else no)
-
-    def augmented_view(self, images: Tensor, rng: np.random.Generator, *, in_place: bool = False) -> Tensor | None:
-        """Return another view of good parts that is as good as the original; None where the settings ask for none.
-
-        Args:
-            images: float [B, 3, H, W] in [0, 1].
-            rng: random generator.
-            in_place: leave every pixel in its place: no rotation, no drift of the pose.
-
-        Returns:
-            a tensor of the same shape.
-        """
-        if not self.config.augment_share:
-            return None
-        view = random_rotation(images, rng) if self.rotates and not in_place else images
-        if self.config.augment != "none":
-            view = augmix(view, rng, self.config.augment, in_place)
-        if self.config.denoise_augmentation and self.image_correction is not None:
-            spectrum = self.image_correction[1]
-            assert isinstance(spectrum, SpectrumCorrection)
-            low, high = map(math.log, DENOISE_DEVIATIONS)
-            deviations = np.exp(rng.uniform(low, high, len(images)))
-            with torch.no_grad():
-                view = spectrum.denoise(view, torch.from_numpy(deviations).to(images)).clamp(0, 1)
-        return None if view is images else view
 
     def phases(self) -> Sequence[Phase]:
-        """Return the parts of the training, in order; the first one trains what the anomaly map is made of."""
+        """Return the parts of the training, in order; the first one trains what the anomaly map is made of.
+
+        A method without any only fits statistics; it has no schedule.
+        """
         return [self]
+
+    def leave_out(self, image: int | None) -> None:
+        """Score as if the training image with this index had not been trained on; None scores as usual.
+
+        Only a method with :attr:`cross_fits` can do this.
+        """
+        if image is not None:
+            raise ModelError("this method cannot leave out a training image: calibrate it with other images")
+
+    def image_scores(self, maps: Tensor) -> Tensor:
+        """Return the image scores, float32 [B], of anomaly maps [B, H, W]."""
+        return maps.amax(dim=(1, 2)) if self.config.score == "max" else top_mean(maps, self.config.score_fraction)
 
     def to_channels_last(self) -> None:
         """Put the weights in the memory order in which each part computes fastest; results stay the same."""
         self.to(memory_format=torch.channels_last)
-
-    def reconstruct(self, features: Features) -> Features:
-        """Return the student's stages for the teacher's."""
-        raise NotImplementedError
 
     def features(self, images: Tensor) -> Features:
         """Return the teacher's stages of images [B, 3, H, W] in [0, 1], with shift correction if it is enabled."""
@@ -170,9 +149,9 @@ class Method(Phase):
             images = self.image_correction(images)
         return self.teacher(images, list(self.feature_correction))
 
-    def distances(self, features: Features, reconstructed: Features, size: tuple[int, int]) -> Tensor:
-        """Return the smoothed distance between teacher and student, float32 [B, H, W], not negative."""
-        return self.to_map([cosine_distance(*pair) for pair in zip(features, reconstructed, strict=True)], size)
+    def distances(self, features: Features, size: tuple[int, int]) -> Tensor:
+        """Return the smoothed distance of the features from those of good images, float32 [B, H, W], not negative."""
+        raise NotImplementedError
 
     def normalize_maps(self, maps: Tensor) -> Tensor:
         """Return smoothed distances [B, H, W] after score normalization."""
@@ -182,7 +161,7 @@ class Method(Phase):
 
     def score_map(self, features: Features, size: tuple[int, int]) -> Tensor:
         """Return the anomaly map, float32 [B, H, W], from the teacher's stages."""
-        return self.normalize_maps(self.distances(features, self.reconstruct(features), size))
+        return self.normalize_maps(self.distances(features, size))
 
     def anomaly_map(self, images: Tensor) -> Tensor:
         """Return the smoothed anomaly map.
@@ -195,7 +174,7 @@ class Method(Phase):
             background. With "learned", the values are logarithms, and the maximum of a good image is about 0. With
             "none", the values are the papers' sum of distances.
         """
-        return self.score_map(self.features(images), (images.shape[-2], images.shape[-1]))
+        return self.score_map(self.features(images), _size(images))
 
     def fit_statistics(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> None:
         """Fit correction and score normalization to good training images, after the training.
@@ -205,19 +184,25 @@ class Method(Phase):
             rng: draws the sample and the augmented views.
         """
         selected = np.sort(rng.choice(len(pixels), min(len(pixels), STATISTICS_IMAGES), replace=False))
+        chunk = chunk_size(pixels)
         batches = [
-            to_images(torch.from_numpy(np.ascontiguousarray(pixels[selected[k : k + CHUNK]])).to(self.teacher.device))
-            for k in range(0, len(selected), CHUNK)
+            to_images(torch.from_numpy(np.ascontiguousarray(pixels[selected[k : k + chunk]])).to(self.teacher.device))
+            for k in range(0, len(selected), chunk)
         ]
         self.eval()
         self._fit_correction(batches)
+        self.fit_distances(pixels, rng)
         if self.normalization is not None:
             views = (view for images in batches for view in (images, augmix(images, rng)))
-            maps = []
-            for view in views:
-                features = self.features(view)
-                maps.append(self.distances(features, self.reconstruct(features), (view.shape[-2], view.shape[-1])))
-            self.normalization.fit(maps)
+            self.normalization.fit(self.distances(self.features(view), _size(view)) for view in views)
+
+    def fit_distances(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> None:
+        """Fit what :meth:`distances` compares with, after the correction; nothing where it was trained.
+
+        Args:
+            pixels: good training images, uint8 [N, H, W, 3].
+            rng: random generator.
+        """
 
     def _fit_correction(self, batches: Sequence[Tensor]) -> None:
         if self.image_correction is not None:
@@ -258,10 +243,10 @@ class Inspector(nn.Module):
             pixels: uint8 [B, H, W, 3] RGB.
 
         Returns:
-            anomaly maps, float32 [B, H, W], and image scores, float32 [B]: the maximum of each map.
+            anomaly maps, float32 [B, H, W], and image scores, float32 [B], none above the maximum of its map.
         """
         maps = self.method.anomaly_map(to_images(pixels))
-        return maps, maps.amax(dim=(1, 2))
+        return maps, self.method.image_scores(maps)
 
 
 @contextmanager
@@ -270,6 +255,15 @@ def exact_inference() -> Iterator[None]:
     flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.inference_mode(), flags:
         yield
+
+
+def chunk_size(pixels: NDArray[np.uint8]) -> int:
+    """Return how many images uint8 [N, H, W, 3] to pass at once: :data:`CHUNK` of 256x256, fewer of larger ones."""
+    return max(1, min(CHUNK, CHUNK * 256 * 256 // (pixels.shape[1] * pixels.shape[2])))
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]
 
 
 def to_images(pixels: Tensor) -> Tensor:

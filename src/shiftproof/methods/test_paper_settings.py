@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from shiftproof.config import RdConfig
 from shiftproof.errors import UsageError
 from shiftproof.methods import METHODS, Method
-from shiftproof.methods.base import MASKS, NORMAL, MethodConfig
+from shiftproof.methods.base import MASKS, NORMAL
 from shiftproof.methods.gnl import SYNTHETIC, Gnl, GnlConfig, SegmentationPhase
 from shiftproof.methods.losses import (
     distillation_loss,
@@ -120,7 +121,7 @@ def test_the_probability_is_added_to_the_distance_without_smoothing():
         features = method.teacher(batch)
         student = method.reconstruct(features)
         probability = method.head(features, student).sigmoid()[:, None]
-        expected = method.distances(features, student, (64, 64))
+        expected = method.residuals(features, student, (64, 64))
         expected = expected + F.interpolate(probability, (64, 64), mode="bilinear", align_corners=False)[:, 0]
         torch.testing.assert_close(method.anomaly_map(batch), expected)
         before = {key: value.clone() for key, value in method.state_dict().items()}
@@ -137,9 +138,9 @@ def test_views_of_all_images_come_after_the_anomalies(monkeypatch: pytest.Monkey
         seen.append(batch)
         return batch / 2
 
-    monkeypatch.setattr("shiftproof.methods.base.augmix", view)
+    monkeypatch.setattr("shiftproof.methods.rd.augmix", view)
     monkeypatch.setattr(
-        "shiftproof.methods.base.random_rotation", lambda *_: pytest.fail("the masks would not turn along")
+        "shiftproof.methods.rd.random_rotation", lambda *_: pytest.fail("the masks would not turn along")
     )
     phase = method.phases()[1]
     assert isinstance(phase, SegmentationPhase)
@@ -171,7 +172,7 @@ def test_settings_that_make_no_sense_are_refused_by_name(settings: dict[str, Any
 
 
 def test_no_default_has_changed():
-    defaults = MethodConfig()
+    defaults = RdConfig()
     assert (defaults.distillation, defaults.augment_batch, defaults.hard_fraction) == ("hard", "joint", 0.02)
     head = GnlConfig()
     assert (head.structure, head.segmentation_network, head.segmentation_optimizer) == (

@@ -5,5 +5,6 @@ from __future__ import annotations
 from shiftproof.metrics.curves import roc_points
 from shiftproof.metrics.image import image_metrics
 from shiftproof.metrics.pixel import PixelMetrics
+from shiftproof.metrics.rates import best_detection_rate, clopper_pearson, rates_at
 
-__all__ = ["PixelMetrics", "image_metrics", "roc_points"]
+__all__ = ["PixelMetrics", "best_detection_rate", "clopper_pearson", "image_metrics", "rates_at", "roc_points"]

@@ -13,6 +13,7 @@ from shiftproof.model_io.model_folder import (
     save_model,
     save_reference,
     sha256_file,
+    update_manifest,
     write_json_atomic,
     write_text_atomic,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "save_model",
     "save_reference",
     "sha256_file",
+    "update_manifest",
     "write_json_atomic",
     "write_text_atomic",
 ]

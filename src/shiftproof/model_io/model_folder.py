@@ -148,6 +148,19 @@ def save_reference(folder: Path, key: str, name: str, content: bytes, record: Ma
     _add_files(Path(folder), manifest, [name], {name: content}, {key: dict(record)})
 
 
+def update_manifest(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Change keys of ``model.json`` in one step; files stay as they are.
+
+    Args:
+        folder: a folder that :func:`save_model` wrote.
+        changes: JSON values by key.
+
+    Raises:
+        ModelError: no such model, the disk is full, the place cannot be written.
+    """
+    _add_files(Path(folder), load_manifest(folder, verify=False), (), {}, changes)
+
+
 def _add_files(
     folder: Path,
     manifest: Mapping[str, Any],

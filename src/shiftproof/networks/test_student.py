@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from shiftproof.config import RdConfig
 from shiftproof.errors import UsageError
-from shiftproof.methods.base import MethodConfig
 from shiftproof.methods.rd import Rd
 from shiftproof.methods.rdpp import Rdpp, RdppConfig
 from shiftproof.networks.projection import Projection
@@ -25,8 +25,8 @@ def test_wide_resnet50_has_the_published_parameter_counts():
     info = describe_teacher(WIDE)
     with torch.device("meta"):
         teacher = Teacher(info)
-        rd, rdpp = Rd(teacher, MethodConfig()), Rdpp(teacher, RdppConfig())
-        narrow, narrow_rdpp = Rd(teacher, MethodConfig(student="narrow")), Rdpp(teacher, RdppConfig(student="narrow"))
+        rd, rdpp = Rd(teacher, RdConfig()), Rdpp(teacher, RdppConfig())
+        narrow, narrow_rdpp = Rd(teacher, RdConfig(student="narrow")), Rdpp(teacher, RdppConfig(student="narrow"))
     assert count(rd.student.bottleneck) == 58_885_120
     assert count(rd.student.decoder) == count(narrow.student.decoder) == 24_917_504
     assert count(rdpp.projection) == 15_486_912

@@ -17,7 +17,7 @@ from shiftproof.data import LabelledImage, LabelledSet, iter_images, labelled_im
 from shiftproof.detector import BATCH, Detector, batched
 from shiftproof.drift.statistics import STATISTICS, measure
 from shiftproof.errors import DataError, ImageError
-from shiftproof.metrics import PixelMetrics, image_metrics
+from shiftproof.metrics import PixelMetrics, image_metrics, rates_at
 from shiftproof.metrics.confounds import Confound, find_confounds
 from shiftproof.metrics.robustness import worst_condition
 from shiftproof.model_io import write_json_atomic
@@ -111,16 +111,18 @@ class _Condition:
         values = np.array(self.statistics, dtype=np.float64).reshape(-1, len(names))
         return find_confounds(self.scored.defective, values, names) if len(values) else ()
 
-    def metrics(self, threshold: float) -> dict[str, Any]:
-        """The condition's object in ``metrics.json``."""
+    def metrics(self, calibration: Calibration) -> dict[str, Any]:
+        """Return the condition's object in ``metrics.json``."""
         labels, scores = self.scored.defective, self.scored.scores
-        rates = _rates(labels, scores > threshold)
+        threshold, target = calibration.threshold, calibration.target
+        rates = rates_at(labels, scores, scores > threshold, target)
+        flagged = np.array(self.flagged, dtype=bool)
         none: dict[str, float | None] = dict.fromkeys(("auroc", "ap", "f1_max", "aupro_30", "aupro_05"))
         return {
             "image": image_metrics(labels, scores),
             "pixel": none if self.pixels is None else self.pixels.compute(),
             "threshold": {"value": threshold, **rates},
-            **({"conditional": _rates(labels, np.array(self.flagged, dtype=bool))} if self.conditional else {}),
+            **({"conditional": rates_at(labels, scores, flagged, target)} if self.conditional else {}),
             "images": {"good": int((~labels).sum()), "defective": int(labels.sum()), "lost_defects": self.lost_defects},
         }
 
@@ -230,8 +232,8 @@ class _Run:
         self._confounds = first_condition.confounds()
         if self._confounds:
             warn(_confounded(first_condition.condition.name, self._confounds))
-        threshold = self._detector.calibration.threshold
-        metrics: dict[str, Any] = {name: condition.metrics(threshold) for name, condition in self._conditions.items()}
+        calibration = self._detector.calibration
+        metrics: dict[str, Any] = {name: condition.metrics(calibration) for name, condition in self._conditions.items()}
         shifted = {name: metrics[name] for name, condition in self._conditions.items() if condition.condition.shift}
         return Evaluation(metrics | _over_shifts(shifted), self._failures)
 
@@ -337,14 +339,6 @@ def _row(
     return row
 
 
-def _rates(labels: NDArray[np.bool_], flagged: NDArray[np.bool_]) -> dict[str, float | None]:
-    """Which shares of good and of defective images are called defective; None where there are none."""
-    return {
-        "false_alarm_rate": float(flagged[~labels].mean()) if (~labels).any() else None,
-        "detection_rate": float(flagged[labels].mean()) if labels.any() else None,
-    }
-
-
 def _over_shifts(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Number by number the mean over the shifted conditions, and the worst; None where one of them has none.
 
@@ -358,6 +352,8 @@ def _over_shifts(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for group in [group for group in GROUPS if group in next(iter(metrics.values()))]:
         mean[group], worst[group] = {}, {}
         for key in next(iter(metrics.values()))[group]:
+            if key.endswith("_interval"):
+                continue  # of one test set, not of a mean
             name = worst_condition(metrics, group, key)
             values = [entry[group][key] for entry in metrics.values()]
             mean[group][key] = None if name is None else float(np.mean(values))

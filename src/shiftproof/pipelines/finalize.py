@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from shiftproof.calibration import Calibration
+from shiftproof.calibration import Calibration, outlying
 from shiftproof.calibration.conditional import CONDITIONAL, CONDITIONAL_FILE, ConditionalCalibration, families_of
 from shiftproof.config import TrainConfig, TrainOptions
 from shiftproof.detector import BATCH
 from shiftproof.drift.reference import DRIFT, REFERENCE
 from shiftproof.loading import CALIBRATION, CALIBRATION_WITHOUT_CORRECTION
 from shiftproof.methods import Inspector, Method, exact_inference
+from shiftproof.methods.base import chunk_size
 from shiftproof.model_io import environment, save_model
 from shiftproof.pipelines.training_data import TrainingImages
 from shiftproof.reporter import Reporter
@@ -47,7 +49,7 @@ class Finalizer:
         calibrations: dict[str, Any] = self._calibrate(method, files)
         manifest = {
             **self.facts,
-            "preprocessing": {**PREPROCESSING, "bits": self.options.bits},  # None: all 16 bits of 16-bit files
+            "preprocessing": {**PREPROCESSING, "bits": self.options.bits},  # None: all 16 of 16-bit files
             **calibrations,
             DRIFT: self.images.drift,
             "images": self.images.good.profile.to_json(),
@@ -61,24 +63,34 @@ class Finalizer:
 
     def _calibrate(self, method: Method, files: dict[str, bytes]) -> dict[str, Any]:
         """Return the calibrations for ``model.json``; the conditional one adds a file."""
-        inspector, pixels, rate = Inspector(method), self.images.calibration.pixels, self.options.false_alarm_rate
-        calibration = calibrate(inspector, pixels, rate)
+        score = Scorer(method, self.images.cross_fit)
+        calibration = self._place(score)
         facts: dict[str, Any] = {CALIBRATION: calibration.to_json()}
         if self.options.conditional != "none":
-            conditional = self._conditional(inspector, calibration)
+            conditional = self._conditional(score, calibration)
             files[CONDITIONAL_FILE] = conditional.to_bytes()
             facts[CONDITIONAL] = conditional.describe(self.options.conditional)
         if method.correction_enabled:
             method.use_correction(False)
-            facts[CALIBRATION_WITHOUT_CORRECTION] = calibrate(inspector, pixels, rate).to_json()
+            facts[CALIBRATION_WITHOUT_CORRECTION] = self._place(score, report=False).to_json()
         return facts
 
-    def _conditional(self, inspector: Inspector, calibration: Calibration) -> ConditionalCalibration:
+    def _place(self, score: Scorer, report: bool = True) -> Calibration:
+        """Score the calibration images and place the threshold; name images that score far above the others."""
+        scores, medians = score.all(self.images.calibration.pixels, self.reporter.counter("calibrating"))
+        if report:
+            for line in describe_outlying(scores.tolist(), self.images.calibration.paths):
+                self.reporter.warning(line)
+        target, rule = self.options.false_alarm_rate, self.options.rule
+        low = float(np.median(medians))
+        return Calibration.from_scores(scores.tolist(), target=target, rule=rule, map_low=low)
+
+    def _conditional(self, score: Scorer, calibration: Calibration) -> ConditionalCalibration:
         """Calibrate with shifted calibration images as well."""
         return ConditionalCalibration.measure(
             self.images.calibration.paths,
             self.config.image_size,
-            partial(image_scores, inspector),
+            score,
             calibration,
             self.images.reference.trained,
             families=families_of(self.options.conditional),
@@ -88,26 +100,67 @@ class Finalizer:
         )
 
 
-def image_scores(inspector: Inspector, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return image scores, float64 [N], of uint8 [N, H, W, 3]."""
-    return _infer(inspector, pixels)[0]
+@dataclass(frozen=True)
+class Scorer:
+    """Scores calibration images with a method: as they are, or each as if it had not been trained on."""
+
+    method: Method
+    cross_fit: bool
+
+    def __call__(self, index: int, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return image scores, float64 [N], of versions uint8 [N, H, W, 3] of the calibration image with this index."""
+        return self._infer(index, pixels)[0]
+
+    def all(
+        self, pixels: NDArray[np.uint8], on_progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return image scores and medians of the anomaly maps, float64 [N], of all calibration images."""
+        step = 1 if self.cross_fit else BATCH
+        parts = []
+        for start in range(0, len(pixels), step):
+            parts.append(self._infer(start, pixels[start : start + step]))
+            on_progress(min(start + step, len(pixels)), len(pixels))
+        scores, medians = zip(*parts, strict=True)
+        return np.concatenate(scores), np.concatenate(medians)
+
+    def _infer(self, index: int, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        with self._left_out(index):
+            return infer(Inspector(self.method), pixels)
+
+    @contextmanager
+    def _left_out(self, index: int) -> Iterator[None]:
+        if not self.cross_fit:
+            yield
+            return
+        self.method.leave_out(index)
+        try:
+            yield
+        finally:
+            self.method.leave_out(None)
 
 
-def calibrate(inspector: Inspector, pixels: NDArray[np.uint8], false_alarm_rate: float) -> Calibration:
-    """Return threshold, p-values and color scale from good calibration images uint8 [N, H, W, 3]."""
-    scores, medians = _infer(inspector, pixels)
-    return Calibration.from_scores(scores.tolist(), target=false_alarm_rate, map_low=float(np.median(medians)))
+def describe_outlying(scores: Sequence[float], paths: Sequence[Path]) -> list[str]:
+    """Return a line on each of the few calibration images that score far above all others."""
+    found = outlying(scores)
+    if not found:
+        return []
+    some = ", ".join(str(paths[i]) for i in found[:3]) + (", ..." if len(found) > 3 else "")
+    verb = "scores" if len(found) == 1 else "score"
+    return [
+        f"{len(found)} of {len(scores)} good images {verb} far above the others: look at {some}; "
+        "if one shows a defect, remove it and train again"
+    ]
 
 
-def _infer(inspector: Inspector, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], list[float]]:
-    """Return the image scores and the medians of the anomaly maps."""
-    scores: list[float] = []
-    medians: list[float] = []
+def infer(inspector: nn.Module, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return image scores and medians of the anomaly maps, float64 [N], of uint8 [N, H, W, 3]."""
     device = next(inspector.parameters()).device
+    scores, medians = [], []
     with exact_inference():
-        for start in range(0, len(pixels), BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH])).to(device)
-            maps, maxima = inspector(batch)
-            scores += maxima.cpu().double().tolist()
-            medians += maps.flatten(1).median(dim=1).values.tolist()
-    return np.array(scores), medians
+        chunk = chunk_size(pixels)
+        for start in range(0, len(pixels), chunk):
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + chunk])).to(device)
+            maps, found = inspector(batch)
+            scores.append(found.cpu().double().numpy())
+            medians.append(maps.flatten(1).median(dim=1).values.cpu().double().numpy())
+    return np.concatenate(scores), np.concatenate(medians)

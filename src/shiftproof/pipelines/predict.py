@@ -121,7 +121,8 @@ def predict(
         heat = overlay(result.image, result.anomaly_map, *result.map_range)
         failure = write_pictures(out, f"{name_of(result.path)}.png", heat, result.mask) if heatmaps else ""
         size = result.image.nbytes + heat.nbytes + result.anomaly_map.nbytes + result.mask.nbytes
-        regions = find_regions(result.anomaly_map, result.threshold, result.anomaly_map.shape[:2])
+        shape = result.anomaly_map.shape[:2]
+        regions = find_regions(result.anomaly_map, result.threshold, shape) if result.defective else []
         small = thumbnail(result.image), thumbnail(heat)
         return _Drawn(_without_maps(result), regions, *small, size, failure)
 

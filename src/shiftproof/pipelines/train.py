@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -21,9 +21,6 @@ from shiftproof.config import (
     TrainConfig,
     TrainOptions,
     build_config,
-    fit_size,
-    format_size,
-    parse_size,
 )
 from shiftproof.config.settings import Settings
 from shiftproof.detector import Detector
@@ -33,6 +30,7 @@ from shiftproof.methods import Method, method_class
 from shiftproof.model_io import MANIFEST, TRAINING, refuse_occupied
 from shiftproof.networks.teacher import load_teacher, teacher_manifest
 from shiftproof.pipelines.finalize import Finalizer
+from shiftproof.pipelines.image_size import AUTO, resolve_size
 from shiftproof.pipelines.training_data import TrainingImages, prepare_data, report_selection, select_images
 from shiftproof.reporter import Reporter
 from shiftproof.synthesis.textures import load_textures
@@ -57,16 +55,17 @@ def train(
     method: str = DEFAULT_METHOD,
     backbone: str = DEFAULT_BACKBONE,
     weights: str | Path | None = None,
-    image_size: int | str | tuple[int, int] = TrainConfig.image_size,
+    image_size: int | str | tuple[int, int] = AUTO,
     steps: int | None = None,
     epochs: int | None = None,
     seed: int = TrainConfig.seed,
     calibration: str | Path | None = None,
     false_alarm_rate: float = TrainOptions.false_alarm_rate,
+    rule: str = TrainOptions.rule,
     layout: str = TrainOptions.layout,
+    bits: int | None = None,
     conditional: str = TrainOptions.conditional,
     textures: str | Path | None = None,
-    bits: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter | None = None,
@@ -78,21 +77,23 @@ def train(
     Args:
         data: a folder of good images, or a category with ``train/good``; nothing below ``test`` is read.
         model: the folder to write.
-        method: "rd", "rdpp", "gnl" or "fusion".
+        method: "rd", "rdpp", "gnl", "fusion" or "memory".
         backbone: timm name of the teacher with its pretrained tag.
         weights: file with the teacher's weights, instead of the installed package or the hub.
-        image_size: side, "HxW", or (height, width) in pixels; rounded to multiples of 32.
+        image_size: side, "HxW", or (height, width) in pixels, rounded to multiples of 32; "auto": 256, or for a method
+            that needs no training steps, what the images' own size suggests.
         steps: batches in all; None: 1200.
         epochs: passes over the training images, instead of ``steps``.
         seed: of weights, order, augmentation and split.
         calibration: a folder of more good images that set the threshold; None: those that the data set itself provides
             (``validation/good``), or else a part of ``data``, which is then not trained on.
         false_alarm_rate: target at the threshold.
+        rule: "expected" (in the mean) or "certified" (with 95 % confidence).
         layout: layout of ``data``, or "auto".
+        bits: of the values in 16-bit files whose tags do not say it: 12 for a camera's 12 bits in 16.
         conditional: "blind" or "production": also set thresholds for shifted images (see
             :mod:`shiftproof.calibration.conditional`); "none": do not.
         textures: a folder of pictures for synthetic anomalies; None: textures are generated.
-        bits: of the values in 16-bit files without a tag: 12 for a camera's 12 bits in 16.
         resume: continue from the checkpoint of an interrupted run.
         overwrite: replace an existing model.
         reporter: receives facts, warnings and progress.
@@ -107,21 +108,23 @@ def train(
         ShiftproofError: nothing that existed before is changed, and a checkpoint stays for ``resume``.
     """
     reporter = reporter or Reporter()
-    schedule = {"image_size": _fitted_size(image_size, reporter), "seed": seed, **_duration(steps, epochs)}
+    schedule = {"seed": seed, **_duration(steps, epochs)}
     options = TrainOptions(
         method=method,
         backbone=backbone,
         weights=_path(weights),
         calibration=_path(calibration),
         false_alarm_rate=false_alarm_rate,
+        rule=rule,
         layout=layout,
+        bits=bits,
         conditional=conditional,
         textures=_path(textures),
-        bits=bits,
         resume=resume,
         overwrite=overwrite,
     )
-    return _train(_make_plan(Path(data), Path(model), options, {**schedule, **settings}), reporter, on_snapshot)
+    plan = _make_plan(Path(data), Path(model), options, {**schedule, **settings})
+    return _train(plan, image_size, reporter, on_snapshot)
 
 
 @dataclass(frozen=True)
@@ -172,32 +175,57 @@ class _Built:
     textures_fingerprint: str | None
 
 
-def _train(plan: _Plan, reporter: Reporter, on_snapshot: Callable[[Snapshot], None]) -> Detector:
+def _train(
+    plan: _Plan,
+    image_size: int | str | tuple[int, int],
+    reporter: Reporter,
+    on_snapshot: Callable[[Snapshot], None],
+) -> Detector:
     """Prepare the data, build the method, fit it, and finalize the model."""
-    options, config = plan.options, plan.config
+    options = plan.options
     if plan.finished:
         reporter.info(f"{plan.folder} is finished: there is nothing to resume")
         return load(plan.folder)
     refuse_occupied(plan.folder, options.overwrite or options.resume)
-    selection = select_images(plan.data, options.layout, options.calibration, config.seed)
-    report_selection(selection, reporter)
+    kind = method_class(options.method)
+    selection = select_images(plan.data, options.layout, options.calibration, plan.config.seed, kind.cross_fits)
+    report_selection(selection, options.calibration is None, reporter)
+    size = resolve_size(image_size, selection.train, kind.auto_pixels, reporter)
+    plan = replace(plan, config=replace(plan.config, image_size=size))
     built = _build(plan)
     with _training_folder(plan.checkpoints, fresh=not options.resume):
-        images = prepare_data(selection, config, options.bits, plan.checkpoints, reporter)
+        images = prepare_data(selection, plan.config, options.bits, plan.checkpoints, reporter)
         built.method.prepare(images.good.pixels, reporter)
         facts = _facts(plan, built)
-        finalizer = Finalizer(images, config, options, facts, built.textures_fingerprint, reporter)
-        record = fit(
-            built.method,
-            images.good.pixels,
-            config,
-            folder=plan.checkpoints,
-            about=_identity(plan, built, images),
-            reporter=reporter,
-            on_step=_snapshots(built.method, len(images.good.pixels), config, finalizer, on_snapshot),
-        )
+        finalizer = Finalizer(images, plan.config, options, facts, built.textures_fingerprint, reporter)
+        record = _fit(plan, built, images, finalizer, reporter, on_snapshot)
         finalizer(built.method, record, plan.folder)
     return load(plan.folder)
+
+
+def _fit(
+    plan: _Plan,
+    built: _Built,
+    images: TrainingImages,
+    finalizer: Finalizer,
+    reporter: Reporter,
+    on_snapshot: Callable[[Snapshot], None],
+) -> Record:
+    """Train the method's networks, if it has any to train."""
+    method, config = built.method, plan.config
+    if not method.phases():
+        method.to("cuda" if torch.cuda.is_available() else "cpu")
+        method.to_channels_last()
+        return Record(0, 0.0, "32-true", method.teacher.device.type, 1)
+    return fit(
+        method,
+        images.good.pixels,
+        config,
+        folder=plan.checkpoints,
+        about=_identity(plan, built, images),
+        reporter=reporter,
+        on_step=_snapshots(method, len(images.good.pixels), config, finalizer, on_snapshot),
+    )
 
 
 def _make_plan(data: Path, folder: Path, options: TrainOptions, settings: Mapping[str, Any]) -> _Plan:
@@ -217,8 +245,8 @@ def _make_plan(data: Path, folder: Path, options: TrainOptions, settings: Mappin
     method_config = build_config(kind, own, f"option of {options.method}")
     if options.textures is not None and not method_config.synthetic_anomalies:
         raise UsageError(
-            f"{options.method} makes no synthetic anomalies here: leave --textures out, "
-            "or train gnl or fusion with --segmentation"
+            f"{options.method} makes no synthetic anomalies here: leave --textures out, or train with --segmentation "
+            "(gnl, fusion)"
         )
     return _Plan(data, folder, options, build_config(TrainConfig, schedule, "setting"), method_config)
 
@@ -280,18 +308,6 @@ def _duration(steps: int | None, epochs: int | None) -> dict[str, int]:
     if steps is not None and epochs is not None:
         raise UsageError("--epochs and --steps both set the length of the training: give one of them")
     return {name: value for name, value in (("steps", steps), ("epochs", epochs)) if value is not None}
-
-
-def _fitted_size(wanted: int | str | tuple[int, int], reporter: Reporter) -> tuple[int, int]:
-    """Return the image size in multiples of 32; report a size that had to be rounded."""
-    size = parse_size(str(wanted)) if isinstance(wanted, str | int) else (int(wanted[0]), int(wanted[1]))
-    fitted = fit_size(size)
-    if fitted != size:
-        reporter.info(
-            f"image size {format_size(size)} is not made of multiples of 32, which the networks halve: "
-            f"images are resized to {format_size(fitted)}"
-        )
-    return fitted
 
 
 def _path(value: str | Path | None) -> Path | None:

@@ -33,7 +33,7 @@ class Selection:
     train: list[Path]
     calibration: list[Path]
     calibration_from: str  # where the calibration images come from, in words
-    own: bool = True  # whether the calibration images are below ``data``
+    cross_fit: bool = False  # the calibration images are the training images: each is scored as if it were none
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class TrainingImages:
     good: DecodedImages  # the images to train on
     calibration: DecodedImages
     calibration_from: str
+    cross_fit: bool
     reference: Reference
     drift: Mapping[str, Any]  # facts on the reference for ``model.json``
 
@@ -61,8 +62,15 @@ class TrainingImages:
         }
 
 
-def select_images(data: Path, layout: str, calibration: Path | None, seed: int) -> Selection:
+def select_images(data: Path, layout: str, calibration: Path | None, seed: int, cross_fit: bool = False) -> Selection:
     """Select the images to train on and those to calibrate with.
+
+    Args:
+        data: the data set.
+        layout: of ``data``, or "auto".
+        calibration: folder of more good images.
+        seed: of the split.
+        cross_fit: whether the method can calibrate with its training images, so that no split is needed.
 
     Raises:
         DataError: too few images.
@@ -72,7 +80,7 @@ def select_images(data: Path, layout: str, calibration: Path | None, seed: int) 
     if calibration is not None:
         further = good_images(calibration)
         _refuse_shared(paths, further)
-        return Selection(data, paths, further, str(calibration), own=False)
+        return Selection(data, paths, further, str(calibration))
     if own := calibration_images(data, layout):
         return Selection(data, paths, own, "the data set's own validation images")
     if len(paths) < 3:
@@ -80,14 +88,16 @@ def select_images(data: Path, layout: str, calibration: Path | None, seed: int) 
             f"{data} holds {len(paths)} good image{'s'[: len(paths) != 1]}: expected 3 at least, "
             "two to train on and one to place the threshold; add images"
         )
+    if cross_fit:
+        return Selection(data, paths, paths, "all good images, each scored without itself", cross_fit=True)
     train, rest = split_calibration(len(paths), seed)
     return Selection(data, [paths[i] for i in train], [paths[i] for i in rest], "a random part of the good images")
 
 
-def report_selection(selection: Selection, reporter: Reporter) -> None:
-    """Report the folders of the selected images, and what was passed over."""
-    own = selection.calibration if selection.own else []
-    reporter.info(said_of_folders(selection.data, [*selection.train, *own]))
+def report_selection(selection: Selection, calibration_is_data: bool, reporter: Reporter) -> None:
+    """Report how many images are from which folder, and which files were passed over."""
+    further = selection.calibration if calibration_is_data and not selection.cross_fit else []
+    reporter.info(said_of_folders(selection.data, [*selection.train, *further]))
     if passed_over := said_of_passed_over(selection.data):
         reporter.warning(f"{selection.data}: {passed_over}")
 
@@ -100,23 +110,30 @@ def prepare_data(
     Args:
         selection: paths.
         config: image size and seed.
-        bits: of the values in 16-bit files without a tag.
+        bits: of the values in 16-bit files whose tags do not say it.
         scratch: folder for decoded pixels that do not fit into memory.
         reporter: receives progress and warnings.
 
     Raises:
-        DataError: fewer than two readable images to train on, or nothing in them but one color.
+        DataError: fewer than two readable images to train on.
     """
     good = _decode(selection.train, config, scratch, "decoding", reporter, bits)
-    calibration = _decode(selection.calibration, config, scratch, "decoding calibration images", reporter, bits)
     _judge_kind(selection.data, good.profile, reporter)
-    _warn_of_copies(good, calibration, reporter)
+    calibration = good
+    if selection.cross_fit:
+        _warn_of_repeats(good, reporter)
+    else:
+        calibration = _decode(selection.calibration, config, scratch, "decoding calibration images", reporter, bits)
+        _warn_of_copies(good, calibration, reporter)
     if len(good.pixels) < 2:
         raise DataError(f"{selection.data} holds 1 readable good image to train on: expected 2 at least; add images")
     # The reference does not depend on the networks, so that training images can be part of it.
-    reference, drift = make_reference(good.pixels, calibration.pixels, np.random.default_rng([config.seed, 3]))
-    name = selection.data.resolve().name
-    return TrainingImages(name, good, calibration, selection.calibration_from, reference, drift)
+    first, second = good.pixels, calibration.pixels
+    if selection.cross_fit:
+        first, second = (good.pixels[part] for part in split_calibration(len(good.pixels), config.seed))
+    reference, drift = make_reference(first, second, np.random.default_rng([config.seed, 3]))
+    name, cross_fit = selection.data.resolve().name, selection.cross_fit
+    return TrainingImages(name, good, calibration, selection.calibration_from, cross_fit, reference, drift)
 
 
 def _refuse_shared(train: list[Path], calibration: list[Path]) -> None:
@@ -141,10 +158,22 @@ def _warn_of_copies(good: DecodedImages, calibration: DecodedImages, reporter: R
         )
 
 
+def _warn_of_repeats(good: DecodedImages, reporter: Reporter) -> None:
+    """Warn of good images that are copies of one another: each would be scored with its copy in the memory bank."""
+    first: dict[str, Path] = {}
+    pairs = zip(good.digests, good.paths, strict=True)
+    copies = [(path, first[digest]) for digest, path in pairs if first.setdefault(digest, path) != path]
+    if copies:
+        reporter.warning(
+            f"{len(copies)} of {len(good.paths)} good images are copies of others, e.g. {copies[0][0]} of "
+            f"{copies[0][1]}: the threshold may be too low; remove copies, or give other images with --calibration"
+        )
+
+
 def _judge_kind(data: Path, profile: ImageProfile, reporter: Reporter) -> None:
-    """Report what looks wrong about the kind of images; refuse images from which nothing can be learned."""
+    """Report what looks wrong about the kind of images; refuse those from which nothing can be learned."""
     if profile.constant == profile.images:
-        raise DataError(f"{data}: every image is of one color, so nothing can be learnt; look at one of them")
+        raise DataError(f"{data}: every image is of one color, so nothing can be learned; look at one of them")
     for line in profile.remarks():
         reporter.warning(line)
 
@@ -152,8 +181,8 @@ def _judge_kind(data: Path, profile: ImageProfile, reporter: Reporter) -> None:
 def _decode(
     paths: list[Path], config: TrainConfig, scratch: Path, phase: str, reporter: Reporter, bits: int | None
 ) -> DecodedImages:
-    progress = reporter.counter(phase)
-    images = decode_images(paths, config.image_size, scratch=scratch, bits=bits, on_progress=progress)
+    on_progress = reporter.counter(phase)
+    images = decode_images(paths, config.image_size, scratch=scratch, bits=bits, on_progress=on_progress)
     for _, reason in images.failures:
         reporter.warning(f"left out: {reason}")
     return images

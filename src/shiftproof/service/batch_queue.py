@@ -244,7 +244,7 @@ def _judge(
 ) -> InspectionRecord:
     image = one.image
     verdict = version.detector.judge(score, _fit_to_model(image, version.detector))
-    regions = find_regions(anomaly_map, verdict.threshold, image.size)
+    regions = find_regions(anomaly_map, verdict.threshold, image.size) if verdict.defective else []
     return InspectionRecord(
         time=one.request_info.time,
         model=version.name,

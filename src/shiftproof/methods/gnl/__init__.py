@@ -78,14 +78,14 @@ class Gnl(Rd):
         reconstructed = self.reconstruct(features)
         probability = self.head(features, reconstructed).sigmoid()[:, None]
         resized = F.interpolate(probability, size=size, mode="bilinear", align_corners=False)[:, 0]
-        distance = self.normalize_maps(self.distances(features, reconstructed, size))
+        distance = self.normalize_maps(self.residuals(features, reconstructed, size))
         return distance + self.config.segmentation_weight * resized
 
     def _maps(self, features: Features, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the normalized distance and the smoothed logit of a defect, [B, H, W] each."""
         reconstructed = self.reconstruct(features)
         logits = self.head(features, reconstructed)  # type: ignore[misc]
-        return self.normalize_maps(self.distances(features, reconstructed, size)), self.to_map([logits], size)
+        return self.normalize_maps(self.residuals(features, reconstructed, size)), self.to_map([logits], size)
 
 
 class SegmentationPhase(Phase):
