@@ -133,7 +133,7 @@ def median_normalization(maps: Tensor) -> Tensor:
     """Subtract each map's median, and divide by a power of its spread.
 
     The median removes what lifts a whole map. The spread would remove what roughens it, but a large defect widens the
-    spread and would be divided away with it. The fourth root is a compromise (docs/decisions/score-normalization.md).
+    spread and would be divided away with it. The fourth root is a compromise (docs/decisions/score.md).
     The spread is measured below the median, where no defect lies: from the lower quartile to the median.
 
     Args:
