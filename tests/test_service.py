@@ -133,7 +133,7 @@ def test_a_signal_to_stop_finishes_what_was_accepted(served, exported, tmp_path,
         assert station.stop() == 0
         asking.join()
         assert len(answers[0].json()["results"]) == 64
-        assert station.lines[-1] == "stopped: everything that was accepted is answered and written down"
+        assert station.lines[-1] == "stopped: all accepted images were answered and recorded"
     with served(exported, tmp_path / "data") as station:
         page = httpx.get(f"{station.url}/v1/inspections", params={"limit": 200}).json()
         assert {one["id"] for one in page["items"]} == {one["id"] for one in answers[0].json()["results"]}

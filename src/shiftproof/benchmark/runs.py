@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from shiftproof.errors import DataError
+from shiftproof.locking import file_lock
 from shiftproof.model_io import write_json_atomic
 
 FILE = "run.json"
@@ -86,19 +86,12 @@ class Run:
         Yields:
             whether it was had; always, with ``wait``.
         """
-        path = self.model.with_name(f"{self.model.name}.lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        except OSError as error:
-            raise DataError(f"{self.out} cannot be written ({error.strerror}): choose another --out") from error
-        with file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+                held = stack.enter_context(file_lock(self.model.with_name(f"{self.model.name}.lock"), wait=wait))
+            except OSError as error:
+                raise DataError(f"{self.out} cannot be written ({error.strerror}): choose another --out") from error
+            yield held
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

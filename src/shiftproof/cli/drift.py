@@ -29,7 +29,7 @@ def drift(
     backend: str = "auto",
     seed: Whole = 0,
 ) -> int:
-    """Say whether a folder's images, in their order, have drifted away from the model's good ones, what changed and what to do.
+    """Test whether the images of a folder, in their order, have drifted from the good training images.
 
     With --out it writes drift.csv, drift.json and drift.html.
 
@@ -38,7 +38,7 @@ def drift(
     model
         Folder that train wrote.
     folder
-        Of images.
+        Folder of images.
     out
         Folder to write to.
     alpha
@@ -54,11 +54,11 @@ def drift(
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
     seed
-        Of what breaks ties.
+        Seed for breaking ties.
     """
     from shiftproof.calibration import Calibration
     from shiftproof.data import find_images
-    from shiftproof.drift import GROUPS, Monitor, load_reference, matched_groups, reference_of_files
+    from shiftproof.drift import GROUPS, Monitor, corrected_groups, load_reference, reference_of_files
     from shiftproof.loading import CALIBRATION, load
     from shiftproof.model_io import load_manifest
     from shiftproof.pipelines.drift import detect_drift, sort_files
@@ -79,8 +79,8 @@ def drift(
         )
         detector = load(model, backend, correction=correction) if verdicts else None
         calibration = detector.calibration if detector else Calibration.from_json(manifest[CALIBRATION])
-        groups = matched_groups(manifest, correction=correction is not False)
-        monitor = Monitor(good, alpha, matched=groups, bound=calibration.bound, seed=seed)
+        groups = corrected_groups(manifest, correction=correction is not False)
+        monitor = Monitor(good, alpha, corrected=groups, bound=calibration.bound, seed=seed)
         found = detect_drift(
             monitor,
             folder,

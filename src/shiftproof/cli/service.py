@@ -39,14 +39,14 @@ def serve(
     max_files: Whole = 64,
     max_pixels: Whole = 50_000_000,
 ) -> int:
-    """Serve models over HTTP: inspect images, remember every inspection, review them in a browser.
+    """Serve models over HTTP: inspect images, record every inspection, review them in a browser.
 
     Parameters
     ----------
     models
         Model folders; a model's name is its folder's.
     db
-        URL of the database: sqlite:///FILE or postgresql://USER@HOST/NAME; by default SQLite in DATA.
+        URL of the database: sqlite:///FILE or postgresql://USER@HOST/NAME; by default SQLite in DATA_DIR.
     host
         Address to listen on; other than loopback needs --token-file.
     port
@@ -56,7 +56,7 @@ def serve(
     data_dir
         Folder for images, heatmaps and the SQLite database.
     public_host
-        Names under which a reverse proxy makes a station on loopback known.
+        Host names that the reverse proxy forwards.
     backend
         torch, a graph such as openvino-int8 (info lists them), or auto: the fastest graph that can run here.
     threads
@@ -66,19 +66,19 @@ def serve(
     device
         Of torch: cpu, cuda or cuda:1; by default a GPU where there is one.
     queue
-        Images that may wait for a model; more are refused with a time to come again.
+        Images that may wait for a model; more are refused with Retry-After.
     batch
-        Images that go through a model at once, at most.
+        Largest batch.
     batch_wait_ms
-        Milliseconds that an image waits for others to join it.
+        Milliseconds that a single image waits so that a batch can form.
     retention_mib
-        Mebibytes of images and heatmaps to keep; the oldest go first, reviewed ones last. Rows stay.
+        Mebibytes of images and heatmaps to keep. The oldest are deleted first, reviewed ones last; results are kept.
     max_file_mib
-        Mebibytes that one file may have.
+        Largest file, in mebibytes.
     max_files
-        Files in one request.
+        Largest number of files in one request.
     max_pixels
-        That an image may claim to have.
+        Largest number of pixels of an image.
     """
     try:
         from shiftproof.loading import LoadOptions
@@ -124,7 +124,7 @@ def serve(
     logging.basicConfig(handlers=[_Lines()], level=logging.INFO, format="%(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     run(settings, _show)
-    say("stopped: everything that was accepted is answered and written down")
+    say("stopped: all accepted images were answered and recorded")
     return 0
 
 

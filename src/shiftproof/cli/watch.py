@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shiftproof.cli.console import say, warn
 from shiftproof.cli.options import Whole
 from shiftproof.errors import ModelError, UsageError
+from shiftproof.signals import stop_requests
 
 if TYPE_CHECKING:
-    from shiftproof.watch import Totals, Watch
     from shiftproof.watch.delivery import Receiver
 
 FAILED_INPUTS = 3  # exit code: finished, but some images could not be read, or some messages wait
@@ -36,22 +34,22 @@ def watch(
 ) -> int:
     """Inspect images as they arrive in a folder, each exactly once, also across restarts; a line for each in a table.
 
-    Ctrl-C ends it after the image in hand. Beside OUT lies a journal, which must stay with it.
+    Ctrl-C ends it after the image in hand. A journal is kept beside OUT; keep the two together.
 
     Parameters
     ----------
     model
         Folder that train wrote.
     folder
-        To watch, with all below it.
+        Folder to watch, including subfolders.
     out
         Table to append to: FILE.csv or FILE.jsonl.
     once
-        Inspect what is there, and end.
+        Inspect the files that are there, then stop.
     settle
-        Seconds for which a file must stay as it is before it is taken for complete.
+        Seconds without changes after which a file counts as complete.
     move_to
-        Folder to move files to once they are in the table.
+        Folder to move inspected files to.
     webhook
         Address to post each line to as JSON, at least once; the header Idempotency-Key tells repetitions. A token in the
         environment variable SHIFTPROOF_WEBHOOK_TOKEN is sent along.
@@ -65,9 +63,9 @@ def watch(
         fixed, or conditional: images that are unusual are judged by the threshold for their conditions (of a model
         trained with --conditional).
     threads
-        Of the processor to compute with.
+        Processor threads.
     """
-    from shiftproof.drift import Monitor, load_reference, matched_groups
+    from shiftproof.drift import Monitor, corrected_groups, load_reference
     from shiftproof.loading import load
     from shiftproof.watch import Journal, MqttTopic, Watch, Webhook
     from shiftproof.watch.output import OutputTable
@@ -93,8 +91,8 @@ def watch(
         except ModelError as error:
             warn(f"no watch for drift: {error}")
         else:
-            groups, bound = matched_groups(detector.manifest), detector.calibration.bound
-            monitor = resume_monitor(journal, Monitor(reference, alpha, matched=groups, bound=bound), warn)
+            groups, bound = corrected_groups(detector.manifest), detector.calibration.bound
+            monitor = resume_monitor(journal, Monitor(reference, alpha, corrected=groups, bound=bound), warn)
         watching = Watch(
             detector,
             folder,
@@ -109,25 +107,10 @@ def watch(
             warn=warn,
         )
         say(f"watching {folder}: lines in {out}, journal in {journal.path}")
-        totals = _run(watching, once)
+        with stop_requests() as stop:  # a second Ctrl-C ends it at once, which harms nothing
+            totals = watching.run(stop, once=once)
     say(
         f"{totals.images} images: {totals.defective} defective, {totals.failures} unreadable; "
         f"{totals.alerts} drifts found; {totals.undelivered} messages wait"
     )
     return FAILED_INPUTS if totals.failures or totals.undelivered else 0
-
-
-def _run(watching: Watch, once: bool) -> Totals:
-    """Run until it ends or Ctrl-C or a termination asks it to; a second Ctrl-C ends it at once, which harms nothing."""
-    stop = threading.Event()
-
-    def ask(number: int, _: object) -> None:
-        stop.set()
-        signal.signal(number, former[number])
-
-    former: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        return watching.run(stop, once=once)
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

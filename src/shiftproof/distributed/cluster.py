@@ -6,13 +6,13 @@ import logging
 import os
 import signal
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from shiftproof.errors import BackendError, ShiftproofError, UsageError
+from shiftproof.signals import signal_handler
 
 RETRIES = 3  # times that a piece of work is begun again after its worker has died
 STARTS = 2  # of Ray on this machine, before it is said that it cannot be
@@ -79,7 +79,7 @@ def connected(cluster: Cluster) -> Iterator[Resources]:
         return
     try:
         _start(ray, cluster)
-        with _sigterm_as_interrupt():
+        with signal_handler(signal.default_int_handler, [signal.SIGTERM]):  # raises KeyboardInterrupt
             yield _available_resources(cluster, ray.nodes())
     finally:
         ray.shutdown()
@@ -153,19 +153,6 @@ def _available_resources(cluster: Cluster, nodes: list[dict[str, Any]]) -> Resou
             "lower --cpus or --gpus"
         )
     return Resources(min(fits, cluster.workers or fits), cluster.cpus, gpus)
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, which everything here is ready for."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 from shiftproof.errors import DataError
+from shiftproof.locking import file_lock
 
 FOLDER = "predictions.parquet"
 LARGEST = 1000  # images in a shard: what a killed worker may have to do again
@@ -192,20 +192,15 @@ def exclusive(out: Path) -> Iterator[None]:
         DataError: somebody does, or the place cannot be written.
     """
     path = out / ".lock"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    with file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"another run is writing to {out}: wait for it, or choose another --out") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+            held = stack.enter_context(file_lock(path))
+        except OSError as error:
+            raise cannot_write(out, error) from error
+        if not held:
+            raise DataError(f"another run is writing to {out}: wait for it, or choose another --out")
+        yield
+    path.unlink(missing_ok=True)
 
 
 def cannot_write(out: Path, error: OSError) -> DataError:

@@ -47,15 +47,15 @@ _VARIES = {
     "evenness": "uneven light",
     "place": "moved",
 }
-_MENDS = {
-    "light": "mend the lamp or the exposure",
-    "contrast": "mend the light, or clean the lens",
-    "colour": "mend the lamp or the white balance",
-    "sharpness": "mend the focus, or clean the lens",
-    "noise": "mend the camera: gain, cable, light",
-    "orientation": "mend the fixture that turns the parts",
-    "evenness": "mend the lamp's place, or clean the lens",
-    "place": "mend the fixture or the camera's place",
+_FIXES = {
+    "light": "fix the lamp or the exposure",
+    "contrast": "fix the light, or clean the lens",
+    "colour": "fix the lamp or the white balance",
+    "sharpness": "fix the focus, or clean the lens",
+    "noise": "fix the camera: gain, cable, light",
+    "orientation": "fix the fixture that turns the parts",
+    "evenness": "fix the position of the lamp, or clean the lens",
+    "place": "fix the position of the fixture or the camera",
     "whole": "look at the images",
 }
 
@@ -68,7 +68,7 @@ class Finding:
     description: str  # "darker", "blurrier", ...
     sigma: float  # how far, in sigma (robust z-scores): median over its latest images; signed where it has a sign
     start_index: int  # number of the image (from 1) with which it probably began
-    matched: bool  # whether the model's matching puts this kind right, within its limits
+    corrected: bool  # whether the shift correction of the model corrects this group, within its limits
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Effect:
 
 
 def find(
-    deviations: NDArray[np.float64], last: int, groups: Mapping[str, int], matched: Sequence[str]
+    deviations: NDArray[np.float64], last: int, groups: Mapping[str, int], corrected: Sequence[str]
 ) -> tuple[Finding, ...]:
     """Name what drifted, the largest first; what merely follows from another thing is left out.
 
@@ -95,11 +95,11 @@ def find(
         deviations: float64 [N, 18], N >= 1, of the latest images in sigma.
         last: number of the last of them.
         groups: those with evidence, "whole" perhaps among them, and with which image each began.
-        matched: those that the model's matching puts right.
+        corrected: those that the shift correction of the model corrects.
     """
     latest = {group: deviations[-min(last - start_index + 1, LATEST) :] for group, start_index in groups.items()}
     found = [
-        _finding(latest[group], group, start_index, group in matched)
+        _finding(latest[group], group, start_index, group in corrected)
         for group, start_index in groups.items()
         if group != "whole"
     ]
@@ -127,15 +127,15 @@ def find(
     return (Finding("whole", "unlike the good images", float(np.abs(deviations[-LATEST:]).mean()), start_index, False),)
 
 
-def _finding(deviations: NDArray[np.float64], group: str, start_index: int, matched: bool) -> Finding:
+def _finding(deviations: NDArray[np.float64], group: str, start_index: int, corrected: bool) -> Finding:
     places = [place for place, statistic in enumerate(STATISTICS) if statistic.group == group]
     medians, sizes = _median(deviations[:, places]), _median(np.abs(deviations[:, places]))
     lead = int(sizes.argmax())
     middle, size = float(medians[lead]), float(sizes[lead])
     if abs(middle) < size / 2 and group in _VARIES:  # up in some images, down in others
-        return Finding(group, _VARIES[group], size, start_index, matched)
+        return Finding(group, _VARIES[group], size, start_index, corrected)
     signed = middle if abs(middle) >= size / 2 else size
-    return Finding(group, _word(group, places[lead], deviations), signed, start_index, matched)
+    return Finding(group, _word(group, places[lead], deviations), signed, start_index, corrected)
 
 
 def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -190,12 +190,12 @@ def advice(status: str, findings: Sequence[Finding], effect: Effect) -> str:
         return "nothing to do"
     if status == "watch":
         return "watch"
-    mend = _MENDS[findings[0].group]
+    fix = _FIXES[findings[0].group]
     if effect.absorbed is None:
-        return f"verdicts not known: {mend}" if effect.inspected == 0 else f"too few inspected to say more: {mend}"
+        return f"verdicts not known: {fix}" if effect.inspected == 0 else f"too few inspected to say more: {fix}"
     if effect.absorbed:
-        return "correction absorbs it: watch" if all(each.matched for each in findings) else "verdicts hold: watch"
-    return f"{mend}; or recalibrate, if images stay like this"
+        return "correction absorbs it: watch" if all(each.corrected for each in findings) else "verdicts hold: watch"
+    return f"{fix}; or recalibrate, if images stay like this"
 
 
 def sentence(status: str, findings: Sequence[Finding], effect: Effect, advice_text: str) -> str:

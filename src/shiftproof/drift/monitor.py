@@ -63,7 +63,7 @@ class Monitor:
     Args:
         reference: of the model.
         alpha: false-alert rate, within (0, 1).
-        matched: groups that the model's matching puts right, from :func:`~shiftproof.drift.matched_groups`.
+        corrected: groups that the shift correction of the model corrects, from :func:`~shiftproof.drift.corrected_groups`.
         bound: false-alarm rate that the model's threshold promises at most.
         seed: of the numbers that break ties; the same stream and seed give the same states.
     """
@@ -73,13 +73,19 @@ class Monitor:
         reference: Reference,
         alpha: float = ALPHA,
         *,
-        matched: Sequence[str] = (),
+        corrected: Sequence[str] = (),
         bound: float = 0.05,
         seed: int = 0,
     ):
         if not 0 < alpha < 1:
             raise UsageError(f"false-alert rate {alpha}; expected a number between 0 and 1, such as 0.0001")
-        self.reference, self.alpha, self.matched, self.bound, self.seed = reference, alpha, tuple(matched), bound, seed
+        self.reference, self.alpha, self.corrected, self.bound, self.seed = (
+            reference,
+            alpha,
+            tuple(corrected),
+            bound,
+            seed,
+        )
         self.images = 0
         self._bags = [Bag(column) for column in self._steps(reference.good).T]
         self._bags.append(Bag(np.array([_step(distance) for distance in reference.distances])))
@@ -186,7 +192,7 @@ class Monitor:
             needed = min(-math.log10(self.alpha), max(by_group.values()))
             start_indices = {g: self._start_index(strongest[g]) for g, power in by_group.items() if power >= needed}
             findings = find(
-                self.reference.standardize(np.array(self._window)), self.images, start_indices, self.matched
+                self.reference.standardize(np.array(self._window)), self.images, start_indices, self.corrected
             )
             start_index = min(finding.start_index for finding in findings)
             late = [*self._verdicts][-min(self.images - start_index + 1, WINDOW) :]
@@ -231,7 +237,7 @@ class Monitor:
 
     @classmethod
     def from_json(
-        cls, content: Mapping[str, Any], reference: Reference, *, matched: Sequence[str] = (), bound: float = 0.05
+        cls, content: Mapping[str, Any], reference: Reference, *, corrected: Sequence[str] = (), bound: float = 0.05
     ) -> Monitor:
         """The monitor that :meth:`to_json` wrote.
 
@@ -243,7 +249,7 @@ class Monitor:
                 raise DataError(
                     "the drift monitor's state belongs to another model or version: begin anew with Monitor(reference)"
                 )
-            monitor = cls(reference, content["alpha"], matched=matched, bound=bound, seed=content["seed"])
+            monitor = cls(reference, content["alpha"], corrected=corrected, bound=bound, seed=content["seed"])
             monitor.images, monitor._status = int(content["images"]), str(content["status"])
             monitor._alerted, monitor._before = int(content["alerted"]), float(content["before"])
             monitor._evidence = np.array(content["evidence"], np.float64).reshape(CHANNELS, BETS)

@@ -24,7 +24,7 @@ DRIFT = "drift"  # key of model.json
 MOST = 2048  # good images that a reference keeps
 FLOOR = 4  # resolutions: sigma is never less than this, or the rounding of 8 bits would count as a drift
 LIMIT = 8.0  # sigma: what lies further off tells no more of how statistics go together
-MATCHED = (
+CORRECTED = (
     "light",
     "contrast",
     "colour",
@@ -203,12 +203,12 @@ def load_reference(folder: str | Path, manifest: Mapping[str, Any]) -> Reference
         ModelError: the model has none, or one of other statistics than this version measures.
     """
     about = manifest.get(DRIFT)
-    mend = "train it again, or give good images: shiftproof drift MODEL DIR --reference GOOD_IMAGES"
+    fix = "train it again, or give good images: shiftproof drift MODEL DIR --reference GOOD_IMAGES"
     if about is None:
-        raise ModelError(f"{folder} holds no reference for drift (it is from before there was one): {mend}")
+        raise ModelError(f"{folder} holds no reference for drift (it is from before there was one): {fix}")
     if about.get("statistics") != [statistic.name for statistic in STATISTICS]:
         raise ModelError(
-            f"{folder} holds a reference of other statistics than this version of shiftproof measures: {mend}"
+            f"{folder} holds a reference of other statistics than this version of shiftproof measures: {fix}"
         )
     path = Path(folder) / REFERENCE
     try:
@@ -217,12 +217,12 @@ def load_reference(folder: str | Path, manifest: Mapping[str, Any]) -> Reference
         raise ModelError(f"{path} is damaged ({error}): copy the model folder again, or train it again") from error
 
 
-def matched_groups(manifest: Mapping[str, Any], *, correction: bool = True) -> tuple[str, ...]:
-    """The groups whose drift a model puts right before it looks, within its limits.
+def corrected_groups(manifest: Mapping[str, Any], *, correction: bool = True) -> tuple[str, ...]:
+    """Return the groups whose drift the image correction of a model corrects, within limits.
 
     Args:
         manifest: content of ``model.json``.
         correction: False where the model is used without.
     """
     kind = manifest.get("config", {}).get("method", {}).get("correction", "none")
-    return MATCHED if correction and kind in ("image", "both") else ()
+    return CORRECTED if correction and kind in ("image", "both") else ()

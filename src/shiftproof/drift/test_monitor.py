@@ -204,14 +204,14 @@ def test_wrong_use_is_refused():
     ("p_values", "absorbed", "advice"),
     [
         (np.linspace(0.01, 1, 40), True, "correction absorbs it: watch"),
-        (np.full(40, 0.02), False, "mend the lamp or the exposure; or recalibrate, if images stay like this"),
-        (np.full(40, 0.99), False, "mend the lamp or the exposure; or recalibrate, if images stay like this"),
-        ([], None, "verdicts not known: mend the lamp or the exposure"),
+        (np.full(40, 0.02), False, "fix the lamp or the exposure; or recalibrate, if images stay like this"),
+        (np.full(40, 0.99), False, "fix the lamp or the exposure; or recalibrate, if images stay like this"),
+        ([], None, "verdicts not known: fix the lamp or the exposure"),
     ],
 )
 def test_what_a_drift_does_to_the_verdicts_decides_the_advice(p_values, absorbed, advice):
     random = np.random.default_rng(6)
-    monitor = Monitor(reference(random), matched=("light",))
+    monitor = Monitor(reference(random), corrected=("light",))
     chosen = random.permutation(p_values) if len(p_values) else [None] * 40
     for values, p_value in zip(moved(numbers(random, 40), light=5), chosen, strict=True):
         called = None if p_value is None else bool(p_value < 0.05)

@@ -5,7 +5,7 @@ import pytest
 import safetensors.numpy
 
 from shiftproof.data import write_image
-from shiftproof.drift import REFERENCE, Reference, load_reference, make_reference, matched_groups, write_reference
+from shiftproof.drift import REFERENCE, Reference, corrected_groups, load_reference, make_reference, write_reference
 from shiftproof.drift.reference import MOST, describe, reference_of_files
 from shiftproof.errors import DataError, ModelError
 from shiftproof.model_io import load_manifest, save_model
@@ -97,8 +97,8 @@ def test_a_folder_of_good_images_is_dealt_in_two(tmp_path):
         reference_of_files([tmp_path / "0.png"], (32, 32))
 
 
-def test_what_matching_puts_right_follows_from_the_model():
+def test_what_is_corrected_follows_from_the_model():
     manifest = {"config": {"method": {"correction": "both"}}}
-    assert "light" in matched_groups(manifest) and "orientation" not in matched_groups(manifest)
-    assert matched_groups(manifest, correction=False) == ()
-    assert matched_groups({"config": {"method": {"correction": "features"}}}) == ()
+    assert "light" in corrected_groups(manifest) and "orientation" not in corrected_groups(manifest)
+    assert corrected_groups(manifest, correction=False) == ()
+    assert corrected_groups({"config": {"method": {"correction": "features"}}}) == ()

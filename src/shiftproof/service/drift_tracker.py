@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from shiftproof.drift import DRIFT, DriftState, Monitor, Reference, matched_groups
+from shiftproof.drift import DRIFT, DriftState, Monitor, Reference, corrected_groups
 from shiftproof.service.batch_queue import BatchQueue
 from shiftproof.service.model_versions import ModelVersion
 from shiftproof.service.store import Database
@@ -131,8 +131,8 @@ class DriftTracker:
             return DriftSnapshot(self._state, list(self._steps), list(self._episodes), first, alert_at)
 
     def _begin(self, session: Session, version: ModelVersion, reference: Reference) -> Monitor:
-        bound, matched = version.calibration.bound, matched_groups(version.detector.manifest)
-        monitor = self._monitor = Monitor(reference, matched=matched, bound=bound)
+        bound, corrected = version.calibration.bound, corrected_groups(version.detector.manifest)
+        monitor = self._monitor = Monitor(reference, corrected=corrected, bound=bound)
         self._begun, self._state, self._episodes = (version.version, version.calibrated.id), None, []
         self._steps.clear()
         newest = _rows(version).order_by(InspectionRow.id.desc()).offset(MOST).limit(1)

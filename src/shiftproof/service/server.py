@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -17,6 +15,7 @@ from shiftproof.service.api.middleware import is_loopback
 from shiftproof.service.connection import Connection
 from shiftproof.service.settings import Settings
 from shiftproof.service.station import Station
+from shiftproof.signals import signal_handler
 
 SHORTEST_TOKEN = 16  # characters
 _FINISHING_SECONDS = 60  # that a graceful stop waits for answers that clients are slow to take
@@ -101,12 +100,5 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
+        with signal_handler(self.handle_exit):
             yield
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from shiftproof.errors import ImageError, ImageFormatError, ImageSizeError, ShiftproofError, UsageError
 from shiftproof.loading import open_detector
+from shiftproof.locking import file_lock
 from shiftproof.service.batch_queue import BatchQueue, RequestInfo
 from shiftproof.service.drift_tracker import DriftTracker
 from shiftproof.service.errors import RequestError
@@ -66,13 +66,13 @@ class Station:
         self._kinds: set[tuple[str, str, str]] = set()
         self.budget = Budget(settings.limits.waiting_bytes)
         names = model_names(settings.models)
-        with contextlib.ExitStack() as undone:
-            self._lock = undone.enter_context(_lock(settings.data))
+        with contextlib.ExitStack() as cleanup:
+            cleanup.enter_context(_lock(settings.data))
             self.database = Database(settings.database or f"sqlite:///{settings.data.resolve() / 'station.sqlite'}")
-            undone.callback(self.database.close)
+            cleanup.callback(self.database.close)
             self.files = Files(settings.data / "files")
             self._opened = {name: self._open(name, folder) for name, folder in names.items()}
-            undone.pop_all()
+            self._held = cleanup.pop_all()  # the lock and the database
         self._folders = names
         self.queues: dict[str, BatchQueue] = {}  # by the model's name, once started
         self.reloaders: dict[str, Reloader] = {}  # by the model's name, once started
@@ -116,8 +116,7 @@ class Station:
     def close(self) -> None:
         """Let go of threads, database and data folder."""
         self.pool.shutdown(wait=True)
-        self.database.close()
-        self._lock.close()
+        self._held.close()
 
     def queue(self, name: str) -> BatchQueue:
         """The line of a model.
@@ -252,18 +251,19 @@ def _status(error: ImageError) -> int:
     return 415 if isinstance(error, ImageFormatError) else 422
 
 
-def _lock(data: Path) -> IO[bytes]:
-    """Hold the data folder: two programs that remove files of one folder would remove each other's."""
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        file = (data / ".lock").open("wb")
-    except OSError as error:
-        raise ShiftproofError(
-            f"cannot write {error.filename or data}: {error.strerror}; choose another --data-dir"
-        ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise UsageError(f"{data} is in use by another station: stop it, or choose another --data-dir") from error
-    return file
+@contextlib.contextmanager
+def _lock(data: Path) -> Iterator[None]:
+    """Lock the data folder: two programs that remove files of one folder would remove each other's.
+
+    Raises:
+        ShiftproofError: the folder cannot be written, or another station uses it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(file_lock(data / ".lock"))
+        except OSError as error:
+            place, reason = error.filename or data, error.strerror
+            raise ShiftproofError(f"cannot write {place}: {reason}; choose another --data-dir") from error
+        if not held:
+            raise UsageError(f"{data} is in use by another station: stop it, or choose another --data-dir")
+        yield

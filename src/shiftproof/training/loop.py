@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,6 +21,7 @@ from shiftproof.config import TrainConfig, steps_per_epoch
 from shiftproof.errors import ModelError, ShiftproofError, TrainingError, UsageError
 from shiftproof.methods.base import MASKS, NORMAL, Method, Phase, to_images
 from shiftproof.reporter import Reporter
+from shiftproof.signals import stop_requests
 from shiftproof.training.batch_norm import share_batch_statistics
 from shiftproof.training.checkpoint import FILE, Checkpoint, load_checkpoint, optimizer_tensors, save_checkpoint
 from shiftproof.training.curve import LossCurve
@@ -408,25 +406,3 @@ def _precision(wanted: str) -> Any:
     # On a CPU bf16 pays only where it has matrix tiles for it.
     tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return "bf16-mixed" if tiles is not None and tiles() else "32-true"
-
-
-@contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that is set by the first Ctrl-C or SIGTERM; a second one acts as it always did."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        event.set()
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -272,7 +272,9 @@ def resume_monitor(journal: Journal, monitor: Monitor, warn: Callable[[str], Non
     if kept is None:
         return monitor
     try:
-        former = Monitor.from_json(json.loads(kept), monitor.reference, matched=monitor.matched, bound=monitor.bound)
+        former = Monitor.from_json(
+            json.loads(kept), monitor.reference, corrected=monitor.corrected, bound=monitor.bound
+        )
     except (DataError, ValueError):
         warn("the model's reference is another one than at the last start: watching for drift begins anew")
         return monitor

@@ -29,7 +29,7 @@ class Panel:
     group: str
     chart: Markup
     description: str  # what changed in it; empty where nothing did
-    matched: bool  # whether matching puts it right, within its limits
+    corrected: bool  # whether shift correction corrects it, within its limits
 
 
 @router.get("/drift")
@@ -91,7 +91,7 @@ def _panels(snapshot: DriftSnapshot) -> list[Panel]:
                 group,
                 Markup(deviation_panel(values, spans)),  # noqa: S704 (numbers only)
                 "" if finding is None else finding.description,
-                finding is not None and finding.matched,
+                finding is not None and finding.corrected,
             )
         )
     return sorted(panels, key=lambda panel: not panel.description)

@@ -108,7 +108,9 @@ def interval(rate: Rate, highest: float, kind: str, promised: float | None = Non
         x = axis.at(promised)
         parts.append(f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="16" y2="{middle + 18}"/>')
         anchor = "start" if x < 90 else "end" if x > width - 90 else "middle"
-        parts.append(f'<text class="threshold-label" x="{x:.1f}" y="11" text-anchor="{anchor}">promised at most</text>')
+        parts.append(
+            f'<text class="threshold-label" x="{x:.1f}" y="11" text-anchor="{anchor}">guaranteed at most</text>'
+        )
     if rate.rate is not None:
         parts.append(f'<circle class="{kind} rim" cx="{axis.at(rate.rate):.1f}" cy="{middle}" r="7"/>')
     known = "not known" if rate.rate is None else f"{100 * rate.rate:.2g} %"
@@ -120,9 +122,9 @@ def explain(rate: Rate) -> str:
     """What is known of a rate, and when that is little.
 
     >>> explain(reviews.rate(0, 0))
-    'Nothing is known yet: no such part has been reviewed.'
+    'Not known: no such part has been reviewed.'
     """
     if not rate.of:
-        return "Nothing is known yet: no such part has been reviewed."
-    between = f"With 95 % confidence the true rate lies between {percent(rate.low)} and {percent(rate.high)}."
-    return f"Few reviews, so little is known. {between}" if rate.of < _FEW else between
+        return "Not known: no such part has been reviewed."
+    between = f"With 95 % confidence the true rate is between {percent(rate.low)} and {percent(rate.high)}."
+    return f"Few reviews: the interval is wide. {between}" if rate.of < _FEW else between

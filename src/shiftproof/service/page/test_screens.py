@@ -51,8 +51,8 @@ def test_every_screen_is_there_and_may_run_nothing_of_its_own(screens):
 def test_empty_screens_say_what_to_do(screens):
     assert "Nothing has been inspected yet" in screens.get("/").text
     assert "Nothing has been inspected yet" in screens.get("/history").text
-    assert "No inspection is like that" in screens.get("/history?verdict=good").text
-    assert "does not hold what its good images look like" in screens.get("/drift").text
+    assert "No inspection matches" in screens.get("/history?verdict=good").text
+    assert "contains no reference for drift" in screens.get("/drift").text
     assert screens.get("/review/next?queue=sample", follow_redirects=False).headers["location"] == "/review?done=yes"
 
 
