@@ -169,8 +169,8 @@ class ThresholdResult:
     detection_rate_best: float | None = (
         None  # what any threshold with the wanted false-alarm rate finds on this test set
     )
-    false_alarm_interval: tuple[float, float] | None = None  # 95 %, Clopper and Pearson; None in summaries
-    detection_interval: tuple[float, float] | None = None
+    false_alarm_interval: tuple[float, float] | None = field(default=None, repr=False)  # 95 %; None in summaries
+    detection_interval: tuple[float, float] | None = field(default=None, repr=False)  # Clopper and Pearson
     value: float | None = None  # the threshold itself; None in summaries and where each image has its own
 
 

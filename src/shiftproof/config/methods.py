@@ -22,13 +22,13 @@ class MethodConfig:
 
     smoothing_sigma: float = option(4.0, "Sigma of the Gaussian over the anomaly map, in pixels of the image size.")
     score: str = option(
-        "top",
-        "Image score: the mean of the anomaly map's highest values, or its maximum (the papers').",
-        choices=("top", "max"),
+        "max",
+        "Image score: the anomaly map's maximum (the papers'), or the mean of its highest values (top).",
+        choices=("max", "top"),
     )
     score_fraction: float = option(0.005, "Fraction of the map's values that the score top is the mean of.")
     score_normalization: str = option(
-        "none",
+        "median",
         "What each anomaly map is normalized by: its own median, a learned model, or none (the papers').",
         choices=("median", "learned", "none"),
     )
@@ -110,6 +110,16 @@ class RdConfig(MethodConfig):
 class MemoryConfig(MethodConfig):
     """Settings of the nearest-neighbor method."""
 
+    score: str = option(
+        "top",
+        "Image score: the anomaly map's maximum (the papers'), or the mean of its highest values (top).",
+        choices=("max", "top"),
+    )
+    score_normalization: str = option(
+        "none",
+        "What each anomaly map is normalized by: its own median, a learned model, or none (the papers').",
+        choices=("median", "learned", "none"),
+    )
     bank_size: int = option(1500, "Patch features of good images that the memory bank keeps.")
     bank_images: int = option(400, "Most training images whose patches compete for the memory bank.")
     neighborhood: int = option(3, "Side of the neighborhood that a patch feature is the mean of, in positions.")

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from shiftproof.networks.selection import kth_smallest
 
 FLOOR = 1e-6  # lower bound of distances and spreads
-TEMPER = 0.25  # exponent of the spread that a map is divided by: 0 does not divide, 1 divides by the spread
 RIDGE = 0.005  # ridge penalty of the learned normalization, per image and unit of variance
 
 
@@ -130,22 +129,15 @@ def _log(values: Tensor) -> Tensor:
 
 
 def median_normalization(maps: Tensor) -> Tensor:
-    """Subtract each map's median, and divide by a power of its spread.
-
-    The median removes what lifts a whole map. The spread would remove what roughens it, but a large defect widens the
-    spread and would be divided away with it. The fourth root is a compromise (docs/decisions/score-normalization.md).
-    The spread is measured below the median, where no defect lies: from the lower quartile to the median.
+    """Subtract each map's median: what a shift of the whole image adds everywhere (docs/decisions/score.md).
 
     Args:
-        maps: [B, H, W], from every fourth row and column of which the quartiles are taken.
+        maps: [B, H, W].
 
     Returns:
         [B, H, W]; 0 is the image's own background.
     """
-    values = maps[:, ::4, ::4].flatten(1)
-    half = (values.shape[1] + 1) // 2
-    median, quartile = (kth_smallest(values, rank)[:, None, None] for rank in (half, half // 2 + 1))
-    return (maps - median) / (median - quartile).clamp_min(FLOOR) ** TEMPER
+    return maps - median_of_maps(maps)
 
 
 def top_mean(maps: Tensor, fraction: float) -> Tensor:

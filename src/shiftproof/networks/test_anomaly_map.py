@@ -112,32 +112,26 @@ def test_the_median_is_that_of_every_fourth_row_and_column():
     assert torch.equal(median_of_maps(values).flatten(), expected)
 
 
-def test_above_its_background_by_hand():
-    """Of 0, 1, ..., 8 the median is 4 and the lower quartile 2: a value of 12 lies 8 above, in fourth roots of 2."""
+def test_the_median_of_every_fourth_row_and_column_is_subtracted():
     values = torch.zeros(1, 12, 12)
     values[0, ::4, ::4] = torch.arange(9.0).view(3, 3)
     values[0, 1, 1] = 12
-    assert median_normalization(values)[0, 1, 1].item() == pytest.approx(8 / 2**0.25)
+    assert median_normalization(values)[0, 1, 1].item() == 8
 
 
 @settings(max_examples=25)
-@given(st.floats(0.01, 100), st.floats(-10, 10), st.integers(0, 100))
-def test_what_lifts_a_whole_map_is_taken_out_and_three_quarters_of_what_stretches_it_are_kept(
-    factor: float, lift: float, seed: int
-):
+@given(st.floats(-10, 10), st.integers(0, 100))
+def test_what_lifts_a_whole_map_is_taken_out(lift: float, seed: int):
     values = maps(3, seed)
-    expected = factor**0.75 * median_normalization(values)
-    # float32: a lift of 10 leaves 1e-6 of a map whose spread is 0.01, and the factor multiplies it.
-    torch.testing.assert_close(median_normalization(factor * (values + lift)), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(median_normalization(values + lift), median_normalization(values), atol=1e-4, rtol=1e-4)
 
 
-def test_a_defect_does_not_widen_the_spread_that_it_is_divided_by():
+def test_a_defect_over_a_fifth_of_the_image_keeps_its_height():
     values = maps(6)
     defective = values.clone()
-    defective[:, :16, :20] += 1.0  # over a fifth of the image
+    defective[:, :16, :20] += 1.0
     added = (median_normalization(defective) - median_normalization(values))[:, :16, :20].mean(dim=(1, 2))
-    spread = median_of_maps(values) - values[:, ::4, ::4].flatten(1).quantile(0.25, dim=1)[:, None, None]
-    assert (added > 0.75 / spread.flatten() ** 0.25).all()
+    assert (added > 0.75).all()
 
 
 @settings(max_examples=25)
