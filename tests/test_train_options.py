@@ -109,3 +109,11 @@ def test_a_recipe_sets_what_no_option_sets(shiftproof, received):
     assert (options["method"], options["steps"], options["seed"], options["ssot"]) == ("rdpp", 5, 2, "off")
     assert options["backbone"].startswith("wide_resnet50_2") and "epochs" not in options
     assert "differs from rdpp-cvpr2023" in result.out
+
+
+def test_no_flags_are_needed_where_pydantic_is_imported(shiftproof, tmp_path):
+    """The command line's library validates defaults with pydantic as soon as something has imported it."""
+    pytest.importorskip("pydantic")
+    result = shiftproof("train", tmp_path / "nowhere", tmp_path / "model")
+    assert result.code == 2
+    assert "nowhere" in result.error

@@ -49,9 +49,10 @@ def train_command(*, show_all: bool = False) -> Callable[..., int]:
     """Return the command ``train``; with ``show_all`` its help shows every flag."""
     by_method = {method: (TrainOptions, TrainConfig, config) for method, config in CONFIGS.items()}
     flag_type = flag_class("TrainFlags", by_method, show_all=show_all)
+    no_flags = flag_type()  # of its own type: where pydantic is imported, cyclopts checks the default with it
 
     def train(  # noqa: D417 - the flags have their help at the fields
-        data: Path, model: Path, /, *, flags: Any = None, recipe: Recipe = None, settings: Settings = ()
+        data: Path, model: Path, /, *, flags: Any = no_flags, recipe: Recipe = None, settings: Settings = ()
     ) -> int:
         """Train on images of good parts and write a model folder. --help-all shows every option.
 
@@ -62,7 +63,7 @@ def train_command(*, show_all: bool = False) -> Callable[..., int]:
         model
             Folder to write.
         """
-        options = _merged(given_flags(flags or flag_type()), parse_settings(settings))
+        options = _merged(given_flags(flags), parse_settings(settings))
         return _train(data, model, options if recipe is None else _with_recipe(recipe, data, options))
 
     train.__annotations__["flags"] = Annotated[flag_type, Parameter(name="*")]

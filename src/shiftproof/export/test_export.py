@@ -47,7 +47,10 @@ def test_every_method_says_the_same_in_every_backend(exported, method, backend):
         # What a graph is refused for: see export/parity.py. Both compute in float32, in another order.
         np.testing.assert_allclose(found_maps, maps, atol=1e-2 * scale, rtol=0)
         np.testing.assert_allclose(found_scores, scores, atol=1e-3 * scale, rtol=0)
-        np.testing.assert_array_equal(found_scores, found_maps.max(axis=(1, 2)))
+        highest = found_maps.max(axis=(1, 2))
+        assert (found_scores <= highest).all()  # a defective image has a pixel above the threshold
+        if method != "memory":  # whose score is the mean of the highest values
+            np.testing.assert_array_equal(found_scores, highest)
     _, scores, p_values = detector.backend.outputs(pixels)
     np.testing.assert_allclose(p_values, detector.calibration.p_value(scores.astype(np.float64)), rtol=1e-6)
     parity = load_manifest(folder)["exports"][backend]["parity"]
