@@ -29,7 +29,7 @@ SUMMARIES = ("mean_shift", "worst_shift")
 class Verdict:
     """The decision about one image."""
 
-    score: float  # image score: the highest value of the anomaly map, unrounded
+    score: float  # image score, unrounded; never above the highest value of the anomaly map
     p_value: float  # conformal: share of calibration images, and this image, that score as high
     threshold: float  # of the model; or, with threshold mode conditional, for the conditions of this image
     defective: bool  # score > threshold

@@ -118,7 +118,7 @@ def info(subject: str, /, *, method: str | None = None) -> int:
     subject
         A model folder, or a timm name with its pretrained tag.
     method
-        For a backbone: rd, rdpp, gnl or fusion.
+        For a backbone: rd, rdpp, gnl, fusion or memory.
     """
     path = Path(subject)
     if path.exists() or "/" in subject:
