@@ -54,8 +54,8 @@ def benchmark(
     out
         Folder for runs, models and tables.
     methods
-        rd, rdpp, gnl, fusion, memory; each with settings of its own if need be, as rdpp:ssot=off. By default rd and rdpp, or the
-        recipe's.
+        rd, rdpp, gnl, fusion, memory; each with settings of its own if need be, as rdpp:ssot=off. By default rd and rdpp, or
+        the recipe's.
     categories
         Names of categories; by default all that are found.
     seeds
