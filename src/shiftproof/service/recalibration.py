@@ -80,7 +80,11 @@ async def recalibrate(
             f"{needed} certify {100 * wanted:g} % false alarms: review more, or ask for a higher target",
         )
     placed = Calibration.from_scores(
-        scores, target=wanted, confidence=former.calibration.confidence, map_low=former.calibration.map_low
+        scores,
+        target=wanted,
+        confidence=former.calibration.confidence,
+        rule="certified",  # which is what the number of images above is for
+        map_low=former.calibration.map_low,
     )
     missed = await _missed_defects(station, queue, version, since, (former.calibration, placed))
     if missed.new > missed.former and not accept_missed:
