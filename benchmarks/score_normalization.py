@@ -48,9 +48,9 @@ def forms(learned: LearnedNormalization) -> dict[str, Scores]:
     return {
         "maximum (papers)": lambda maps: maps.amax(dim=(1, 2)),
         "above the median": standardize(0.0),
-        "in spreads ** 1/4": standardize(0.25),
-        "in spreads ** 1/2": standardize(0.5),
-        "in spreads": standardize(1.0),
+        "in sigma ** 1/4": standardize(0.25),
+        "in sigma ** 1/2": standardize(0.5),
+        "in sigma": standardize(1.0),
         "over the median": lambda maps: (maps / median_of_maps(maps)).amax(dim=(1, 2)),
         "learned": lambda maps: learned(maps).amax(dim=(1, 2)),
     }
